@@ -1,0 +1,1 @@
+"""Values and rules without files, sockets, processes, clock or randomness."""

@@ -1,0 +1,45 @@
+"""When an entry expires, and when a read must be written down for it not to.
+
+Plan, then act: these decide, the sweeper and the store act. Times are integer nanoseconds since 1970.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from holdall.limits import TOUCH_FRACTION, TOUCH_NS_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long an entry lives that nobody reads or writes.
+
+    Attributes:
+        length_ns: Nanoseconds from last use to expiry; None keeps everything for ever.
+        start_ns: When this server started; nothing expires sooner than one length after it.
+    """
+
+    length_ns: int | None
+    start_ns: int = 0
+
+    @property
+    def grain_ns(self) -> int:
+        """How far the recorded last use may lag the real one; a sweep waits this much longer."""
+        if self.length_ns is None:
+            return TOUCH_NS_MAX
+        return min(self.length_ns // TOUCH_FRACTION, TOUCH_NS_MAX)
+
+    def must_record(self, recorded_ns: int, now_ns: int) -> bool:
+        """Whether a use at `now_ns` must be written down, given the last use already recorded."""
+        return now_ns - recorded_ns > self.grain_ns
+
+    def expires_ns(self, recorded_ns: int) -> int | None:
+        """When an entry may be deleted, given its recorded last use; None for never."""
+        if self.length_ns is None:
+            return None
+        return max(recorded_ns, self.start_ns) + self.length_ns + self.grain_ns
+
+    def expired(self, recorded_ns: int, now_ns: int) -> bool:
+        """Whether an entry may be deleted now, given its recorded last use."""
+        expires_ns = self.expires_ns(recorded_ns)
+        return expires_ns is not None and now_ns > expires_ns

@@ -1,0 +1,130 @@
+"""Every bound in holdall, with its unit in its name and the reason beside it.
+
+Nothing a stranger sends may make memory, disk, time or file names unbounded; what keeps it so is listed here and
+nowhere else.
+"""
+
+from typing import Final
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+# --- bodies and chunks ---
+
+SMALL_BYTES_MAX: Final = 64 * KIB
+"""A body up to this size is handled whole in memory: journaled when written, cached when read."""
+
+CHUNK_BYTES: Final = 256 * KIB
+"""How much of a large body is held at once; larger gains nothing measurable (server-performance, 256 KiB reads)."""
+
+BODY_BYTES_MAX: Final = 1 << 40
+"""Default of --max-size: 1 TiB, above any single archive seen, below what fills a file system unnoticed."""
+
+# --- HTTP requests ---
+
+HEADER_BYTES_MAX: Final = 16 * KIB
+"""Request line and headers together; nginx takes 4 x 8 KiB, h11 and hyper about this much."""
+
+HEADER_COUNT_MAX: Final = 64
+"""curl and browsers send under 30."""
+
+TARGET_BYTES_MAX: Final = 4 * KIB
+"""Longest request target; the address takes 69 bytes, the rest is query."""
+
+TRAILER_BYTES_MAX: Final = 4 * KIB
+"""Trailers after a chunked body are read and dropped up to this size."""
+
+HEADER_SECONDS_MAX: Final = 10.0
+"""A client has this long to finish a request's head once it began (slowloris)."""
+
+IDLE_SECONDS_MAX: Final = 75.0
+"""A connection without a request is kept this long; nginx's keepalive_timeout."""
+
+STALL_SECONDS_MAX: Final = 30.0
+"""A body, either way, may stand still this long before the connection is given up."""
+
+BODY_RATE_BYTES_MIN: Final = 512
+"""A body slower than this many bytes a second, averaged over its time beyond the first stall limit, is given up."""
+
+CONNECTIONS_MAX: Final = 4096
+"""Open connections per worker; one above it is answered 503 and closed."""
+
+PIPELINE_BYTES_MAX: Final = 64 * KIB
+"""Unparsed bytes kept while an earlier request of the same connection is answered; then reading pauses."""
+
+# --- requests' own words ---
+
+TEMPLATE_BYTES_MAX: Final = 1 * KIB
+"""format=: a URL prefix and suffix fit many times over."""
+
+CONTENT_TYPE_BYTES_MAX: Final = 127
+"""A type and a parameter; RFC 6838 bounds each name to 127."""
+
+API_KEY_BYTES_MAX: Final = 1 * KIB
+"""Longest API key that is read from a file or compared."""
+
+HAVE_BYTES_MAX: Final = 1 * MIB
+"""Body of one /-/have: about 14,900 paths; a client asks in batches."""
+
+# --- bursts ---
+
+BURST_DEPTH_MAX: Final = 8
+"""Nesting of bursts within bursts; a million chunks a level need two."""
+
+BURST_MEMBERS_MAX: Final = 1 << 19
+"""Members of one burst read, all levels together: 40 bytes each are held while it is answered."""
+
+BURST_LINE_BYTES_MAX: Final = 4 * KIB
+"""Longest line of a burst, comments included."""
+
+# --- access ---
+
+FAILURE_CLIENTS_MAX: Final = 4096
+"""Clients whose failed keys are remembered, oldest forgotten first."""
+
+FAILURE_DELAY_SECONDS_MAX: Final = 5.0
+"""Longest wait put before the answer to a wrong key."""
+
+# --- the data directory ---
+
+JOURNAL_SEGMENT_BYTES: Final = 32 * MIB
+"""Each half of the journal; full of 1 KiB writes it takes about 28,000 of them to the next checkpoint."""
+
+JOURNAL_BLOCK_BYTES: Final = 4 * KIB
+"""A batch starts on a block of its own, so that a later, torn write cannot touch an acknowledged one."""
+
+CHECKPOINT_SECONDS: Final = 5.0
+"""Journaled writes are retired to plain files at least this often; ext4's own commit interval."""
+
+LOCK_STRIPES: Final = 4096
+"""Slots share this many locks by address; two busy slots meet on one with a chance of 1 in 4,096."""
+
+REMOVALS_REMEMBERED: Final = 1024
+"""Removed addresses kept in shared memory, so that each worker's cache drops just those."""
+
+CACHE_BYTES: Final = 16 * MIB
+"""Default of --cache-size per worker: keeps a worker under 64 MiB resident."""
+
+CACHE_RECHECK_SECONDS: Final = 1.0
+"""A cached blob's file is looked at again after this long, to notice another program's change to the directory."""
+
+TOUCH_FRACTION: Final = 64
+"""A read restarts the timer only when the recorded last use is older than retention / this; a sweep waits as
+much longer, so nothing expires early."""
+
+TOUCH_NS_MAX: Final = 3600 * 1_000_000_000
+"""The recorded last use never lags a read by more than an hour."""
+
+SWEEP_BATCH: Final = 256
+"""Entries a sweep looks at before it lets requests go first."""
+
+LISTING_SORT_ENTRIES: Final = 1 << 16
+"""Entries sorted in memory at once; more are merged from a temporary file, so a listing of any size has one bound."""
+
+# --- clients ---
+
+CLIENT_CONNECTIONS: Final = 16
+"""Connections the HTTP client keeps to one store."""
+
+CLIENT_RETRIES: Final = 4
+"""Further tries of an idempotent request that met a network error or 503."""
