@@ -1,0 +1,371 @@
+"""What the processes that share a data directory share besides its files: locks and a small mapping.
+
+`.holdall-control` is mapped by every process that opens the directory. It survives the death of a process, not of the
+machine; whoever opens the directory first after that starts it afresh. It holds
+
+* one **stripe** per share of the addresses: the last revision given out, and the append under way, so that a reader
+  sees an append whole or not at all and a killed appender's half line is cut off by whoever comes next;
+* the **removals**: a ring of the addresses last removed, so that caches can drop just those;
+* one **process** record for each process: which journal epoch it still has to turn into files;
+* the **journal's** epoch and tail.
+
+Locks are open-file-description locks on bytes of the same file: the kernel lets go of them when their holder dies.
+Nothing here knows what an entry's file looks like.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import mmap
+import os
+import struct
+import sys
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from holdall.core.address import Address
+from holdall.limits import LOCK_STRIPES, REMOVALS_REMEMBERED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONTROL_NAME: Final = ".holdall-control"
+PROCESSES_MAX: Final = 256
+
+_MAGIC: Final = b"holdall control\x01"
+_HEADER_BYTES: Final = 4096
+_PROCESS_BYTES: Final = 16
+_STRIPE_BYTES: Final = 64
+_PROCESSES_AT: Final = 1024
+_RING_AT: Final = _PROCESSES_AT + PROCESSES_MAX * _PROCESS_BYTES
+_STRIPES_AT: Final = _RING_AT + REMOVALS_REMEMBERED * 32
+_SIZE_BYTES: Final = -(-(_STRIPES_AT + LOCK_STRIPES * _STRIPE_BYTES) // _HEADER_BYTES) * _HEADER_BYTES
+
+# Words of the header, as indexes of unsigned 64-bit integers.
+_REMOVALS_WORD: Final = 8
+_INCARNATION_WORD: Final = 9
+EPOCH_WORD: Final = 10
+TAIL_WORD: Final = 11
+SEQUENCE_WORD: Final = 12
+RETIRED_WORD: Final = 13
+JOURNALED_WORD: Final = 14
+
+# Bytes that are locked, never read or written.
+_LOCK_BASE: Final = 1 << 30
+OPENING_LOCK: Final = _LOCK_BASE
+ALIVE_LOCK: Final = _LOCK_BASE + 1
+REMOVALS_LOCK: Final = _LOCK_BASE + 2
+JOURNAL_LOCK: Final = _LOCK_BASE + 3
+CHECKPOINT_LOCK: Final = _LOCK_BASE + 4
+SWEEP_LOCK: Final = _LOCK_BASE + 5
+_PROCESS_LOCKS: Final = _LOCK_BASE + 1024
+_STRIPE_LOCKS: Final = _LOCK_BASE + 65536
+
+_ADDRESS_IN_STRIPE: Final = 24
+
+
+class Locks:
+    """Locks on bytes of one file, each held by the descriptor that took it, so threads exclude each other too."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def descriptor(self) -> int:
+        """Opens a further holder of locks; closing it lets go of them all."""
+        return os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+
+    @contextmanager
+    def held(self, offset: int) -> Iterator[None]:
+        """Holds one byte alone for the length of the block, waiting for it as long as needed."""
+        fd = self.descriptor()
+        try:
+            take(fd, offset)
+            yield
+        finally:
+            os.close(fd)
+
+
+def take(fd: int, offset: int, *, shared: bool = False, wait: bool = True) -> bool:
+    """Takes (or converts) a lock on one byte for `fd`; without `wait`, returns False if another holds it."""
+    command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+    try:
+        _lock(fd, offset, fcntl.F_RDLCK if shared else fcntl.F_WRLCK, command)
+    except OSError as error:
+        if not wait and error.errno in {errno.EAGAIN, errno.EACCES}:
+            return False
+        raise
+    return True
+
+
+def let_go(fd: int, offset: int) -> None:
+    """Lets go of a lock on one byte that `fd` holds."""
+    _lock(fd, offset, fcntl.F_UNLCK, fcntl.F_OFD_SETLK)
+
+
+@contextmanager
+def holding(fd: int, offset: int) -> Iterator[None]:
+    """Holds one byte through a descriptor kept for it, where opening one each time would cost or could fail."""
+    take(fd, offset)
+    try:
+        yield
+    finally:
+        let_go(fd, offset)
+
+
+def _lock(fd: int, offset: int, kind: int, command: int) -> None:
+    if sys.platform == "darwin":
+        request = struct.pack("@qqihh", offset, 1, 0, kind, os.SEEK_SET)
+    else:
+        request = struct.pack("@hhqqi4x", kind, os.SEEK_SET, offset, 1, 0)
+    fcntl.fcntl(fd, command, request)
+
+
+@dataclass(frozen=True, slots=True)
+class PendingAppend:
+    """An append that a killed process left unfinished: the slot was `size_bytes` long before it."""
+
+    address: Address
+    size_bytes: int
+
+
+class Stripe:
+    """One share of the addresses; its words may be changed only by the holder of its lock.
+
+    The append sequence is odd while an append is under way, so a reader that finds it even and unchanged around a
+    look at a file saw no append in the middle.
+    """
+
+    __slots__ = ("_at", "_map", "_words", "lock")
+
+    def __init__(self, mapping: mmap.mmap, words: memoryview, index: int) -> None:
+        self._map = mapping
+        self._words = words
+        self._at = (_STRIPES_AT + index * _STRIPE_BYTES) // 8
+        self.lock = _STRIPE_LOCKS + index
+
+    @property
+    def sequence(self) -> int:
+        """The append sequence; odd while an append is under way."""
+        return self._words[self._at + 1]
+
+    def next_revision(self, now_ns: int) -> int:
+        """A revision above all this stripe has given out, and no earlier than the clock."""
+        revision = max(now_ns, self._words[self._at] + 1)
+        self._words[self._at] = revision
+        return revision
+
+    def begin_append(self, address: Address, size_bytes: int) -> None:
+        """Notes what a repair must cut the slot back to."""
+        self._words[self._at + 2] = size_bytes
+        offset = self._at * 8 + _ADDRESS_IN_STRIPE
+        self._map[offset : offset + 32] = address
+        self._words[self._at + 1] += 1
+
+    def end_append(self) -> None:
+        """Notes that the append is whole, or undone."""
+        self._words[self._at + 1] += 1
+
+    def pending_append(self) -> PendingAppend | None:
+        """The append that the last holder of the lock died in, if it did."""
+        if not self.sequence & 1:
+            return None
+        offset = self._at * 8 + _ADDRESS_IN_STRIPE
+        return PendingAppend(Address(self._map[offset : offset + 32]), self._words[self._at + 2])
+
+
+class Removals:
+    """The addresses last removed from the directory, for caches in any process.
+
+    `position` counts all removals ever; a cache remembers it and asks for what came `since`.
+    """
+
+    def __init__(self, mapping: mmap.mmap, words: memoryview, locks: Locks) -> None:
+        self._map = mapping
+        self._words = words
+        self._locks = locks
+
+    @property
+    def position(self) -> int:
+        """How many removals there have been."""
+        return self._words[_REMOVALS_WORD]
+
+    def note(self, address: Address) -> None:
+        """Tells every cache that `address` no longer holds what it held; call it after the file has changed."""
+        with self._locks.held(REMOVALS_LOCK):
+            position = self._words[_REMOVALS_WORD]
+            offset = _RING_AT + position % REMOVALS_REMEMBERED * 32
+            self._map[offset : offset + 32] = address
+            self._words[_REMOVALS_WORD] = position + 1
+
+    def since(self, position: int) -> list[Address] | None:
+        """What was removed after `position`, or None if that is more than is remembered."""
+        now = self.position
+        # One place less than the ring has: the oldest may be being overwritten while it is read.
+        if now - position >= REMOVALS_REMEMBERED:
+            return None
+        places = (_RING_AT + number % REMOVALS_REMEMBERED * 32 for number in range(position, now))
+        found = [Address(self._map[place : place + 32]) for place in places]
+        return found if self.position - position < REMOVALS_REMEMBERED else None
+
+
+class Control:
+    """One process's hold on the shared mapping of a data directory.
+
+    Args:
+        path: The directory.
+
+    Attributes:
+        alone: Whether no other process had the directory open; until `settle` is called none can open it, so that
+            this one may recover what a crash left.
+        fresh: Whether the mapping is new to this boot of the machine, so that files may have lost unsynced data.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._fd, control_path = _open_control(path)
+        self._opening: int | None = None
+        try:
+            self.locks = Locks(control_path)
+            self._opening = self.locks.descriptor()
+            take(self._opening, OPENING_LOCK)
+            self.alone = take(self._fd, ALIVE_LOCK, wait=False)
+            if not self.alone:
+                take(self._fd, ALIVE_LOCK, shared=True)  # waits for one that is just leaving
+                self.alone = take(self._fd, ALIVE_LOCK, wait=False)
+            if os.fstat(self._fd).st_size != _SIZE_BYTES:
+                os.ftruncate(self._fd, _SIZE_BYTES)
+            # Allocated, so that a full disk cannot turn a store into the mapping into a bus error.
+            os.posix_fallocate(self._fd, 0, _SIZE_BYTES)
+            self._map = mmap.mmap(self._fd, _SIZE_BYTES)
+        except BaseException:
+            os.close(self._fd)
+            if self._opening is not None:
+                os.close(self._opening)
+            raise
+        self.words = memoryview(self._map).cast("Q")
+        identity = _MAGIC + boot_id()
+        self.fresh = self._map[: len(identity)] != identity
+        self.removals = Removals(self._map, self.words, self.locks)
+        self._identity = identity
+        self._index = -1
+        self.incarnation = 0
+
+    def settle(self, *, journaled: bool) -> None:
+        """Joins the processes that share the directory, and lets further ones in.
+
+        Call it once, after whatever recovery `alone` and `fresh` ask for.
+
+        Args:
+            journaled: Whether there is a journal now.
+        """
+        if self.fresh and self.alone:
+            self._map[:] = bytes(_SIZE_BYTES)
+            self._map[: len(self._identity)] = self._identity
+        if self.alone:
+            for index in range(PROCESSES_MAX):
+                self._process(index)[1] = 0
+            for word in (EPOCH_WORD, TAIL_WORD, SEQUENCE_WORD, RETIRED_WORD):
+                self.words[word] = 0
+        self.words[JOURNALED_WORD] = journaled
+        take(self._fd, ALIVE_LOCK, shared=True)
+        for index in range(PROCESSES_MAX):
+            if take(self._fd, _PROCESS_LOCKS + index, wait=False):
+                self._index = index
+                break
+        else:
+            raise OSError(errno.EMFILE, f"over {PROCESSES_MAX} processes share the directory")
+        self.words[_INCARNATION_WORD] += 1
+        self.incarnation = self.words[_INCARNATION_WORD]
+        record = self._process(self._index)
+        record[0], record[1] = self.incarnation, 0
+        self._end_opening()
+
+    def leave(self) -> bool:
+        """Returns whether this is the last process; if so, none can join before `close`."""
+        return take(self._fd, ALIVE_LOCK, wait=False)
+
+    def close(self) -> None:
+        """Lets go of the mapping and of every lock. Closing twice is harmless."""
+        if self._fd < 0:
+            return
+        self._end_opening()
+        self.words.release()
+        with suppress(BufferError):  # a Stripe may still hold its words; the mapping then goes with it
+            self._map.close()
+        os.close(self._fd)
+        self._fd = -1
+
+    def stripe(self, address: Address) -> Stripe:
+        """The stripe that `address` belongs to."""
+        return Stripe(self._map, self.words, int.from_bytes(address[:2], "big") % LOCK_STRIPES)
+
+    def stripes(self) -> Iterator[Stripe]:
+        """All stripes, for recovery."""
+        for index in range(LOCK_STRIPES):
+            yield Stripe(self._map, self.words, index)
+
+    def pin(self, epoch: int) -> None:
+        """Says that this process holds journal records of `epoch` (0: none) that are not files yet."""
+        self._process(self._index)[1] = epoch
+
+    def pinned(self, epoch: int) -> bool:
+        """Whether any live process still pins `epoch` or an earlier one; what a dead one pinned is let go."""
+        found = False
+        for index in range(PROCESSES_MAX):
+            record = self._process(index)
+            if 0 < record[1] <= epoch:
+                if index == self._index or self._is_alive(index):
+                    found = True
+                else:
+                    record[1] = 0
+        return found
+
+    def is_current(self, index: int, incarnation: int) -> bool:
+        """Whether process `index` is alive and still the one of that incarnation."""
+        return self._process(index)[0] == incarnation and (index == self._index or self._is_alive(index))
+
+    @property
+    def index(self) -> int:
+        """This process's place among those that share the directory."""
+        return self._index
+
+    def _is_alive(self, index: int) -> bool:
+        fd = self.locks.descriptor()
+        try:
+            return not take(fd, _PROCESS_LOCKS + index, wait=False)
+        finally:
+            os.close(fd)
+
+    def _process(self, index: int) -> memoryview:
+        at = (_PROCESSES_AT + index * _PROCESS_BYTES) // 8
+        return self.words[at : at + 2]
+
+    def _end_opening(self) -> None:
+        if self._opening is not None:
+            os.close(self._opening)
+            self._opening = None
+
+
+def _open_control(path: str) -> tuple[int, str]:
+    """Opens the control file, or, where the directory cannot be written, one in memory that nobody shares."""
+    control_path = os.path.join(path, CONTROL_NAME)
+    try:
+        return os.open(control_path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600), control_path
+    except OSError as error:
+        if error.errno not in {errno.EROFS, errno.EACCES, errno.EPERM} or not hasattr(os, "memfd_create"):
+            raise
+    fd = os.memfd_create("holdall-control", os.MFD_CLOEXEC)
+    return fd, f"/proc/self/fd/{fd}"
+
+
+def boot_id() -> bytes:
+    """What tells this run of the machine from another; 36 bytes."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", "rb") as file:
+            return file.read(36)
+    except OSError:  # not Linux: the time the machine started
+        import subprocess  # noqa: PLC0415 - only there
+
+        text = subprocess.run(["/usr/sbin/sysctl", "-n", "kern.boottime"], capture_output=True, check=True)
+        return text.stdout.split(b"}")[0].strip().ljust(36)[:36]

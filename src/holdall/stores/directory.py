@@ -1,0 +1,288 @@
+"""The directory store: entries as plain files in one flat directory, shared by any number of processes.
+
+The asynchronous face of `Shelf` and `SlotShelf`: blocking calls run on a few threads, small ones may be answered at
+once (`Immediate`). Any number of processes (a server's workers, the command line, a backup) may have the same
+directory open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+
+from holdall.errors import NotFoundError, StoreError
+from holdall.limits import BODY_BYTES_MAX, SMALL_BYTES_MAX
+from holdall.stores.base import ALWAYS, WHOLE, Info, Kind, Span, pieces
+from holdall.stores.disk import Disk, translated
+from holdall.stores.entry_file import info_of
+from holdall.stores.file_reading import FileReading
+from holdall.stores.listing import SweepReport, newest_first, sweep
+from holdall.stores.shelf import KEEP_FOR_EVER, Durability, Shelf
+from holdall.stores.slot_shelf import SlotShelf
+from holdall.stores.small_writes import SmallWrites
+from holdall.stores.spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+    from holdall.core.address import Address
+    from holdall.core.retention import Retention
+    from holdall.errors import HoldallError
+    from holdall.stores.base import Condition, Source, Spooled
+
+__all__ = ["DirectoryStore", "Durability"]
+
+_THREADS: Final = 8
+_LISTING_BATCH: Final = 1024
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class DirectoryStore:
+    """A store in one flat directory of plain files.
+
+    Open one with `open`. Concurrency: the calls of one object belong to one event loop.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._slots = SlotShelf(shelf)
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="holdall-disk")
+        self._small_writes = SmallWrites(shelf, self._executor)
+        self._turns: dict[bytes, asyncio.Lock] = {}
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        path: str,
+        *,
+        durability: Durability = Durability.SYNC,
+        retention: Retention = KEEP_FOR_EVER,
+        create: bool = True,
+        journal: bool = False,
+        size_bytes_max: int = BODY_BYTES_MAX,
+        disk: Callable[[str], Disk] = Disk,
+    ) -> DirectoryStore:
+        """Opens a directory, first mending what a crash may have left in it.
+
+        Args:
+            path: The directory.
+            durability: What a write survives when it returns.
+            retention: When entries expire, and so how often a use is written down.
+            create: Make the directory if it is missing.
+            journal: Make small writes durable in groups, through a journal of 64 MiB; for a server.
+            size_bytes_max: Largest entry.
+            disk: The seam to the operating system.
+
+        Raises:
+            StoreError: It cannot be opened.
+        """
+
+        def opened() -> DirectoryStore:
+            with translated():
+                if create:
+                    os.makedirs(path, exist_ok=True)
+                if not os.path.isdir(path):
+                    raise StoreError(f"{path} is not a directory.", hint="Create it, or name another.")
+                seam = disk(path)
+                try:
+                    shelf = Shelf(
+                        seam,
+                        durability=durability,
+                        retention=retention,
+                        journal=journal,
+                        size_bytes_max=size_bytes_max,
+                    )
+                except BaseException:
+                    seam.close()
+                    raise
+            return cls(shelf)
+
+        return await asyncio.get_running_loop().run_in_executor(None, opened)
+
+    @property
+    def path(self) -> str:
+        """The directory."""
+        return self._shelf.disk.path
+
+    @property
+    def replayed(self) -> int:
+        """How many journal records opening it replayed after a loss of power."""
+        return self._shelf.replayed
+
+    def free_bytes(self) -> int:
+        """Bytes that may still be written.
+
+        Raises:
+            StoreError: The disk failed.
+        """
+        with translated():
+            return self._shelf.disk.free_bytes()
+
+    # --- Blobs ---
+
+    async def put(self, source: Source, *, expected: Address | None = None) -> Address:
+        """Stores bytes under their SHA-256; see `Blobs.put`."""
+        return await self.put_spooled(await self._spooled(source), expected=expected)
+
+    async def get(self, address: Address, span: Span = WHOLE, *, use: bool = True) -> FileReading:
+        """Opens an entry; see `Blobs.get`."""
+        fd, kind, status = await self._run(self._shelf.open_entry, address, use=use)
+        return FileReading(fd, info_of(address, status, kind, self._shelf.retention), span, self._executor)
+
+    async def stat(self, address: Address, *, use: bool = True) -> Info:
+        """Looks at an entry; see `Blobs.stat`."""
+        return await self._run(self._shelf.stat, address, use=use)
+
+    async def delete(self, address: Address, *, kind: Kind | None = None) -> None:
+        """Removes an entry; see `Blobs.delete`."""
+        async with self._turn(address):
+            await self._run(self._shelf.delete, address, kind=kind)
+
+    async def entries(self) -> AsyncIterator[Info]:
+        """Yields every entry, newest use first; see `Blobs.entries`."""
+        async for address in self.addresses():
+            try:
+                yield await self.stat(address, use=False)
+            except NotFoundError:
+                continue
+
+    async def addresses(self) -> AsyncIterator[Address]:
+        """Yields the address of every entry in the order of `entries`, at less cost.
+
+        Raises:
+            StoreError: The disk failed.
+        """
+        found = newest_first(self.path)
+        try:
+            while batch := await self._run(_next_batch, found):
+                for address in batch:
+                    yield address
+        finally:
+            await self._run(found.close)
+
+    async def missing(self, addresses: Iterable[Address]) -> list[Address]:
+        """Which of `addresses` are not here; see `BatchExistence.missing`."""
+        return await self._run(self._missing, list(dict.fromkeys(addresses)))
+
+    async def aclose(self) -> None:
+        """Makes durable what is on its way and lets go; see `Blobs.aclose`."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
+            await asyncio.get_running_loop().run_in_executor(None, self._shelf.close)
+
+    # --- Slots ---
+
+    async def write(self, address: Address, source: Source, *, when: Condition = ALWAYS) -> Info:
+        """Replaces a slot; see `Slots.write`."""
+        return await self.write_spooled(address, await self._spooled(source), when=when)
+
+    async def append(self, address: Address, source: Source) -> Info:
+        """Adds to a slot; see `Slots.append`."""
+        return await self.append_spooled(address, await self._spooled(source))
+
+    async def take(self, address: Address) -> FileReading:
+        """Reads and removes a slot; see `Slots.take`."""
+        async with self._turn(address):
+            fd, status = await self._run(self._slots.take, address)
+        return FileReading(fd, info_of(address, status, Kind.SLOT, self._shelf.retention), WHOLE, self._executor)
+
+    # --- Spooling ---
+
+    def spool(self) -> Spool:
+        """Begins a body; see `Spooling.spool`."""
+        return self._shelf.spool()
+
+    async def put_spooled(self, spooled: Spooled, *, expected: Address | None = None) -> Address:
+        """As `put`, for a spool of this store."""
+        assert isinstance(spooled, Spool)  # noqa: S101 - a spool goes back to the store it came from
+        return await self._run(self._shelf.put_spool, spooled, expected=expected)
+
+    async def write_spooled(self, address: Address, spooled: Spooled, *, when: Condition = ALWAYS) -> Info:
+        """As `write`, for a spool of this store."""
+        assert isinstance(spooled, Spool)  # noqa: S101 - as put_spooled
+        async with self._turn(address):
+            return await self._run(self._slots.write, address, spooled, when)
+
+    async def append_spooled(self, address: Address, spooled: Spooled) -> Info:
+        """As `append`, for a spool of this store."""
+        assert isinstance(spooled, Spool)  # noqa: S101 - as put_spooled
+        async with self._turn(address):
+            return await self._run(self._slots.append, address, spooled)
+
+    # --- Immediate ---
+
+    def get_now(self, address: Address) -> tuple[Info, bytes] | None:
+        """Reads a small entry without waiting; see `Immediate.get_now`."""
+        return self._shelf.read_now(address)
+
+    def put_now(self, data: bytes, done: Callable[[Address | HoldallError], None]) -> None:
+        """Stores small bytes without waiting; see `Immediate.put_now`."""
+        self._small_writes.put(data, done)
+
+    # --- Removing ---
+
+    def removals_position(self) -> int:
+        """How many removals there have been, by whatever process."""
+        return self._shelf.control.removals.position
+
+    def removals_since(self, position: int) -> list[Address] | None:
+        """What was removed after `position`; see `Removing`."""
+        return self._shelf.control.removals.since(position)
+
+    # --- for the server's sweeper ---
+
+    def sweep(self) -> Iterator[SweepReport]:
+        """One sweep over all entries, at the pace of its caller; see `listing.sweep`."""
+        return sweep(self._shelf)
+
+    # --- inside ---
+
+    async def _spooled(self, source: Source) -> Spool:
+        spool = await self._run(self._shelf.spool)
+        try:
+            async for piece in pieces(source):
+                if len(piece) <= SMALL_BYTES_MAX:
+                    spool.write(piece)
+                else:
+                    await self._run(spool.write, piece)
+        except BaseException:
+            spool.close()
+            raise
+        return spool
+
+    def _missing(self, addresses: list[Address]) -> list[Address]:
+        absent = []
+        for address in addresses:
+            try:
+                self._shelf.stat(address, use=True)
+            except NotFoundError:
+                absent.append(address)
+        return absent
+
+    async def _run(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        bound = partial(call, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, bound)
+
+    @asynccontextmanager
+    async def _turn(self, address: Address) -> AsyncIterator[None]:
+        """Lets one call at a time of this process wait for an address's lock, so a busy slot takes one thread."""
+        key = address[:2]
+        lock = self._turns.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked() and not getattr(lock, "_waiters", None):
+                self._turns.pop(key, None)
+
+
+def _next_batch(found: Iterator[Address]) -> list[Address]:
+    with translated():
+        return [address for address, _ in zip(found, range(_LISTING_BATCH), strict=False)]

@@ -1,0 +1,452 @@
+"""A data directory's blobs, and what blobs and slots share: the blocking calls, one at a time, on plain files.
+
+`DirectoryStore` is the asynchronous face of this; `SlotShelf` adds the slots. The rules that keep several processes
+from undoing each other's work:
+
+* a blob gets its name by link(2), which never replaces anything;
+* whatever replaces or removes a name holds the lock of its address, and so does a use that restarts a timer, so that
+  a sweep cannot remove what was used since it looked;
+* whatever is small and must be durable is in the journal before it is visible (see `journal`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from contextlib import contextmanager, suppress
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from holdall.core.retention import Retention
+from holdall.errors import AlreadySetError, ConflictError, DigestMismatchError, KindError, NotFoundError
+from holdall.limits import BODY_BYTES_MAX, SMALL_BYTES_MAX
+from holdall.stores.base import Info, Kind
+from holdall.stores.control import JOURNALED_WORD, Control
+from holdall.stores.disk import translated
+from holdall.stores.entry_file import BLOB_MODE, classify, info_of, is_entry, kind_of, used_ns
+from holdall.stores.journal import Journal, create_journal
+from holdall.stores.journal_format import JOURNAL_NAME, Change, Record
+from holdall.stores.recovery import recover, repair_append
+from holdall.stores.spool import Spool, temporary_prefix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from holdall.core.address import Address
+    from holdall.stores.control import Stripe
+    from holdall.stores.disk import Disk
+
+KEEP_FOR_EVER: Final = Retention(None)
+
+_NOT_AN_ENTRY: Final = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR}
+
+
+class Durability(Enum):
+    """What a write that returned survives."""
+
+    SYNC = "sync"
+    """Loss of power."""
+    OS = "os"
+    """The death of every process."""
+
+
+class Shelf:
+    """The blocking calls on one data directory.
+
+    Args:
+        disk: The directory; closed with the shelf.
+        durability: What a write survives when it returns.
+        retention: When entries expire; decides how often a read is written down.
+        journal: Whether to make small writes durable in groups; worth its file for a server, not for one command.
+        size_bytes_max: Largest entry.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        *,
+        durability: Durability = Durability.SYNC,
+        retention: Retention = KEEP_FOR_EVER,
+        journal: bool = False,
+        size_bytes_max: int = BODY_BYTES_MAX,
+    ) -> None:
+        self.disk = disk
+        # What lies in RAM is gone with the power whatever is synced, so a sync there would only cost time.
+        self.durability = Durability.OS if disk.volatile else durability
+        self.retention = retention
+        self.size_bytes_max = size_bytes_max
+        self.journal: Journal | None = None
+        with translated():
+            self.control = Control(disk.path)
+            try:
+                self.replayed = recover(disk, self.control) if self.control.alone else 0
+                journaled = not self.control.alone and bool(self.control.words[JOURNALED_WORD])
+                if journal and self.durability is Durability.SYNC and not journaled:
+                    journaled = create_journal(disk)
+                self.control.settle(journaled=journaled)
+                self._follow_journal()
+            except BaseException:
+                self.control.close()
+                raise
+        self._temporary = temporary_prefix(self.control.index, self.control.incarnation)
+
+    def close(self) -> None:
+        """Retires the journal and lets go; the last process to leave removes it."""
+        with translated():
+            try:
+                if self.journal is not None:
+                    self.journal.close()
+                    self.journal = None
+                    if self.control.leave():
+                        self.control.words[JOURNALED_WORD] = 0
+                        with suppress(FileNotFoundError):
+                            self.disk.unlink(JOURNAL_NAME)
+            finally:
+                self.control.close()
+                self.disk.close()
+
+    def spool(self) -> Spool:
+        """Begins a body whose address is not known yet.
+
+        Raises:
+            StoreError: The disk cannot take it.
+        """
+        return Spool(self.disk, self._temporary, self.size_bytes_max)
+
+    # --- blobs ---
+
+    def put_small(self, address: Address, data: bytes) -> None:
+        """Stores bytes that hash to `address`, at most `SMALL_BYTES_MAX` of them.
+
+        Raises:
+            StoreError: The disk cannot take it.
+        """
+        with translated():
+            if self._follow_journal() is not None:
+                with self.journaled(Record(Change.BLOB, address, data=data)):
+                    self.place_small(address, data)
+            elif not self.place_quickly(address, data, sync=self.durability is Durability.SYNC):
+                self._place_beside(address, data)
+
+    def place_small(self, address: Address, data: bytes) -> None:
+        """Gives a small blob its file, without making it durable.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        if not self.place_quickly(address, data):
+            self._place_beside(address, data)
+
+    def place_quickly(self, address: Address, data: bytes, *, sync: bool = False) -> bool:
+        """Gives a small blob its file if nothing has its name; returns False otherwise, having done nothing.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        disk = self.disk
+        if not disk.unnamed:
+            return False
+        fd = disk.create_unnamed(BLOB_MODE)
+        try:
+            if disk.masked:
+                disk.set_mode(fd, BLOB_MODE)
+            disk.write(fd, data, 0)
+            if sync:
+                disk.sync_data(fd)
+            disk.link(fd, address.name)
+        except FileExistsError:
+            return False
+        finally:
+            os.close(fd)
+        if sync:
+            disk.sync_names()
+        return True
+
+    def put_spool(self, spool: Spool, *, expected: Address | None = None) -> Address:
+        """Stores what was spooled under its own hash, and closes the spool.
+
+        Raises:
+            DigestMismatchError: It does not hash to `expected`.
+            StoreError: The disk cannot take it.
+        """
+        try:
+            address = spool.address
+            if expected is not None and address != expected:
+                raise DigestMismatchError(f"The bytes hash to {address}, not to {expected}.")
+            with translated():
+                self._commit_blob(spool, address, self._link_or_keep)
+            return address
+        finally:
+            spool.close()
+
+    def put_absent_locked(self, spool: Spool, address: Address) -> None:
+        """Stores a spooled blob where nothing is; the caller holds the lock and closes the spool.
+
+        Raises:
+            AlreadySetError: The blob has come meanwhile; its writers take no lock.
+            OSError: The disk failed.
+        """
+
+        def link(spool: Spool, address: Address) -> None:
+            try:
+                spool.link(address.name)
+            except FileExistsError:
+                raise AlreadySetError(f"{address} is already set.") from None
+
+        self._commit_blob(spool, address, link)
+
+    def _commit_blob(self, spool: Spool, address: Address, name_it: Callable[[Spool, Address], None]) -> None:
+        """Makes a spooled blob durable and, by `name_it`, visible, in the order that its size asks for."""
+        disk, sync = self.disk, self.durability is Durability.SYNC
+        disk.set_mode(spool.fd, BLOB_MODE)
+        if sync and spool.size_bytes <= SMALL_BYTES_MAX and self._follow_journal() is not None:
+            data = os.pread(spool.fd, spool.size_bytes, 0)
+            with self.journaled(Record(Change.BLOB, address, data=data)):
+                name_it(spool, address)
+            return
+        if sync:
+            disk.sync_data(spool.fd)
+        name_it(spool, address)
+        if sync:
+            disk.sync_names()
+            with self.journaled(Record(Change.FILE, address)):
+                pass
+
+    def _link_or_keep(self, spool: Spool, address: Address) -> None:
+        """Gives a blob its name, or keeps the blob that already has it; a slot of that name gives way."""
+        try:
+            spool.link(address.name)
+        except FileExistsError:
+            pass
+        else:
+            return
+        with self.locked(address):
+            found = self.look_locked(address)
+            if found is None:
+                spool.link(address.name)
+            elif found[0] is Kind.SLOT:
+                spool.rename(address.name)
+            else:
+                self._keep_locked(address, found[1])
+
+    def _keep_locked(self, address: Address, status: os.stat_result) -> None:
+        """Restarts the timer of a blob that is stored again, and makes sure that it is durable."""
+        fd = self.disk.open_read(address.name)
+        try:
+            now = time.time_ns()
+            if self.retention.must_record(status.st_mtime_ns, now):
+                self.disk.set_times(fd, now, now)
+            # Its first writer may still be waiting for a sync of its own, which we must not run ahead of.
+            if self.durability is Durability.SYNC:
+                self.disk.sync_data(fd)
+        finally:
+            os.close(fd)
+
+    def _place_beside(self, address: Address, data: bytes) -> None:
+        """`place_quickly` where the name is taken or the file system has no unnamed files."""
+        spool = self.spool()
+        try:
+            spool.write(data)
+            self.disk.set_mode(spool.fd, BLOB_MODE)
+            sync = self.durability is Durability.SYNC and self.journal is None
+            if sync:
+                self.disk.sync_data(spool.fd)
+            self._link_or_keep(spool, address)
+            if sync:
+                self.disk.sync_names()
+        finally:
+            spool.close()
+
+    # --- what both kinds share ---
+
+    def open_entry(self, address: Address, *, use: bool) -> tuple[int, Kind, os.stat_result]:
+        """Opens an entry: its descriptor, kind, and a status whose length and revision belong together.
+
+        Raises:
+            NotFoundError: Nothing is there, or nothing that is a plain file.
+            StoreError: The disk failed.
+        """
+        with translated():
+            while True:
+                stripe = self.control.stripe(address)
+                sequence = stripe.sequence
+                fd = self._open_or_missing(address)
+                try:
+                    status = os.fstat(fd)
+                    if not is_entry(status):
+                        raise _missing(address)
+                    kind = kind_of(status)
+                    settled = kind is not None and (kind is Kind.BLOB or _unchanged(stripe, sequence))
+                    due = settled and use and self.must_record(kind, status)
+                except BaseException:
+                    os.close(fd)
+                    raise
+                if settled and not due and kind is not None:
+                    return fd, kind, status
+                os.close(fd)
+                self._settle(address, use=use)
+                use = False
+
+    def read_now(self, address: Address) -> tuple[Info, bytes] | None:
+        """Reads a small entry as a use of it, or returns None where that takes a lock or a large read.
+
+        Raises:
+            NotFoundError: Nothing is there, or nothing that is a plain file.
+            StoreError: The disk failed.
+        """
+        with translated():
+            stripe = self.control.stripe(address)
+            sequence = stripe.sequence
+            fd = self._open_or_missing(address)
+            try:
+                status = os.fstat(fd)
+                if not is_entry(status):
+                    raise _missing(address)
+                kind = kind_of(status)
+                if kind is None or status.st_size > SMALL_BYTES_MAX or self.must_record(kind, status):
+                    return None
+                if kind is Kind.SLOT and not _unchanged(stripe, sequence):
+                    return None
+                data = os.read(fd, status.st_size)
+            finally:
+                os.close(fd)
+            return (info_of(address, status, kind, self.retention), data) if len(data) == status.st_size else None
+
+    def stat(self, address: Address, *, use: bool) -> Info:
+        """Looks at an entry; errors as `open_entry`."""
+        fd, kind, status = self.open_entry(address, use=use)
+        os.close(fd)
+        return info_of(address, status, kind, self.retention)
+
+    def delete(self, address: Address, *, kind: Kind | None) -> None:
+        """Removes an entry.
+
+        Raises:
+            NotFoundError: Nothing is there.
+            KindError: It is of another kind than `kind`.
+            StoreError: The disk failed.
+        """
+        with translated(), self.locked(address):
+            found = self.look_locked(address)
+            if found is None:
+                raise _missing(address)
+            if kind is not None and found[0] is not kind:
+                raise KindError(f"{address} is a {found[0].value}, not a {kind.value}.")
+            self.remove_locked(address, found[0])
+
+    def remove_locked(self, address: Address, kind: Kind) -> None:
+        """Removes an entry durably and tells the caches; the caller holds its lock.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        with self.journaled(Record(Change.REMOVED, address)):
+            self.disk.unlink(address.name)
+        if self.durability is Durability.SYNC and self.journal is None:
+            self.disk.sync_names()
+        if kind is Kind.BLOB:
+            self.control.removals.note(address)
+
+    def remove_expired(self, address: Address, now_ns: int) -> bool:
+        """Removes an entry if it is still expired now that nobody can use it meanwhile; says whether it did.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        with self.locked(address):
+            try:
+                status = self.disk.look(address.name)
+            except FileNotFoundError:
+                return False
+            kind = kind_of(status)
+            if not is_entry(status) or not self.retention.expired(used_ns(status, kind or Kind.SLOT), now_ns):
+                return False
+            self.disk.unlink(address.name)  # not journaled: what a power cut brings back expires again
+            if kind is not Kind.SLOT:
+                self.control.removals.note(address)
+            return True
+
+    @contextmanager
+    def locked(self, address: Address) -> Iterator[Stripe]:
+        """Holds the lock of an address, first mending what a killed holder left."""
+        stripe = self.control.stripe(address)
+        with self.control.locks.held(stripe.lock):
+            repair_append(self.disk, stripe)
+            yield stripe
+
+    def look_locked(self, address: Address) -> tuple[Kind, os.stat_result] | None:
+        """What is at an address whose lock the caller holds, its kind made certain.
+
+        Raises:
+            ConflictError: Something that is no plain file is there.
+            OSError: The disk failed.
+        """
+        try:
+            status = self.disk.look(address.name)
+        except FileNotFoundError:
+            return None
+        if not is_entry(status):
+            raise ConflictError(
+                f"Something that is not a plain file lies at {address}.",
+                hint="Remove it from the data directory.",
+            )
+        kind = kind_of(status)
+        return (kind, status) if kind is not None else (classify(self.disk, address), self.disk.look(address.name))
+
+    def must_record(self, kind: Kind | None, status: os.stat_result) -> bool:
+        """Whether a use now must be written down."""
+        return kind is not None and self.retention.must_record(used_ns(status, kind), time.time_ns())
+
+    # --- inside ---
+
+    def _settle(self, address: Address, *, use: bool) -> None:
+        """Does, under the lock, what `open_entry` could not do without it: classify, wait for an append, touch."""
+        with self.locked(address):
+            found = self.look_locked(address)
+            if found is None:
+                raise _missing(address)
+            kind, status = found
+            if use and self.must_record(kind, status):
+                fd = self.disk.open_read(address.name)
+                try:
+                    now = time.time_ns()
+                    self.disk.set_times(fd, now, now if kind is Kind.BLOB else status.st_mtime_ns)
+                finally:
+                    os.close(fd)
+
+    def _open_or_missing(self, address: Address) -> int:
+        try:
+            return self.disk.open_read(address.name)
+        except OSError as error:
+            if error.errno in _NOT_AN_ENTRY:
+                raise _missing(address) from None
+            raise
+
+    @contextmanager
+    def journaled(self, record: Record) -> Iterator[None]:
+        """Makes a change durable before the block makes it visible, where there is a journal."""
+        journal = self._follow_journal()
+        if journal is None:
+            yield
+            return
+        epoch = journal.commit(record.encode())
+        try:
+            yield
+        finally:
+            journal.release(epoch)
+
+    def _follow_journal(self) -> Journal | None:
+        """The journal, joined now if another process has begun one: its order of changes must know ours."""
+        if self.journal is None and self.durability is Durability.SYNC and self.control.words[JOURNALED_WORD]:
+            self.journal = Journal(self.disk, self.control)
+        return self.journal
+
+
+def _unchanged(stripe: Stripe, sequence: int) -> bool:
+    """Whether no append was under way since the stripe's sequence was read."""
+    return not sequence & 1 and stripe.sequence == sequence
+
+
+def _missing(address: Address) -> NotFoundError:
+    return NotFoundError(f"Nothing is stored at {address}.")
