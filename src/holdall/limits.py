@@ -128,3 +128,21 @@ CLIENT_CONNECTIONS: Final = 16
 
 CLIENT_RETRIES: Final = 4
 """Further tries of an idempotent request that met a network error or 503."""
+
+CLIENT_BACKOFF_SECONDS: Final = 0.1
+"""Mean wait before the first further try; it doubles with each, 1.5 s in all."""
+
+CLIENT_CONNECT_SECONDS_MAX: Final = 10.0
+"""The HTTP client gives a server this long to accept a connection; a lost packet or two fit in it."""
+
+CLIENT_SILENCE_SECONDS_MAX: Final = 120.0
+"""The HTTP client waits this long for an answer to go on; a server may sync a large body before it answers."""
+
+CLIENT_ANSWER_BYTES_MAX: Final = 4 * KIB
+"""Longest answer that is a path or a sentence; a server that sends more is not ours."""
+
+CLIENT_SPOOL_BYTES: Final = 1 * MIB
+"""What the HTTP client keeps in memory of a body that it must have whole; the rest goes to a temporary file."""
+
+JSON_VALUE_BYTES_MAX: Final = 16 * MIB
+"""Largest slot whose value the command line puts into a JSON document."""

@@ -17,17 +17,19 @@ class Retention:
     Attributes:
         length_ns: Nanoseconds from last use to expiry; None keeps everything for ever.
         start_ns: When this server started; nothing expires sooner than one length after it.
+        lag_ns_max: The recorded last use never lags a use by more than this.
     """
 
     length_ns: int | None
     start_ns: int = 0
+    lag_ns_max: int = TOUCH_NS_MAX
 
     @property
     def grain_ns(self) -> int:
         """How far the recorded last use may lag the real one; a sweep waits this much longer."""
         if self.length_ns is None:
-            return TOUCH_NS_MAX
-        return min(self.length_ns // TOUCH_FRACTION, TOUCH_NS_MAX)
+            return self.lag_ns_max
+        return min(self.length_ns // TOUCH_FRACTION, self.lag_ns_max)
 
     def must_record(self, recorded_ns: int, now_ns: int) -> bool:
         """Whether a use at `now_ns` must be written down, given the last use already recorded."""

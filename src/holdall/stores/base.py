@@ -25,11 +25,10 @@ from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, runtime_chec
 from holdall.errors import NotFoundError, RangeError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable
     from types import TracebackType
 
     from holdall.core.address import Address
-    from holdall.errors import HoldallError
 
 Source: TypeAlias = "bytes | AsyncIterable[bytes]"
 """Bytes to store: whole, or in pieces of any size that are asked for one at a time."""
@@ -316,110 +315,3 @@ async def pieces(source: Source) -> AsyncIterator[bytes]:
     async for piece in source:
         if piece:
             yield piece
-
-
-class Spooled(Protocol):
-    """Bytes that a `Spooling` store keeps on its own side before they have an address.
-
-    `write` takes a piece; `keep` and `hash` are its halves, for a caller that overlaps writing and hashing. Each may
-    be called from any one thread at a time. Closing it uncommitted leaves nothing behind.
-
-    Attributes:
-        size_bytes: How much was kept so far.
-    """
-
-    size_bytes: int
-
-    def write(self, piece: bytes | memoryview) -> None:
-        """Keeps and hashes a piece.
-
-        Raises:
-            TooLargeError: It would pass the largest size.
-            StoreError: See the module.
-        """
-        ...
-
-    def keep(self, piece: bytes | memoryview) -> None:
-        """Keeps a piece without hashing it; errors as `write`."""
-        ...
-
-    def hash(self, piece: bytes | memoryview) -> None:
-        """Hashes a piece without keeping it."""
-        ...
-
-    @property
-    def address(self) -> Address:
-        """The address of what was hashed so far."""
-        ...
-
-    def close(self) -> None:
-        """Lets go of it; closing twice is harmless."""
-        ...
-
-
-@runtime_checkable
-class Spooling(Protocol):
-    """A store that takes a body piece by piece before it is known what it is."""
-
-    def spool(self) -> Spooled:
-        """Begins a body.
-
-        Raises:
-            StoreError: See the module.
-        """
-        ...
-
-    async def put_spooled(self, spooled: Spooled, *, expected: Address | None = None) -> Address:
-        """As `Blobs.put`; the spool is closed whatever happens."""
-        ...
-
-    async def write_spooled(self, address: Address, spooled: Spooled, *, when: Condition = ALWAYS) -> Info:
-        """As `Slots.write`; the spool is closed whatever happens."""
-        ...
-
-    async def append_spooled(self, address: Address, spooled: Spooled) -> Info:
-        """As `Slots.append`; the spool is closed whatever happens."""
-        ...
-
-
-@runtime_checkable
-class Immediate(Protocol):
-    """A store that can serve small bytes without waiting, so that no task need be made for them.
-
-    Both calls come from one event loop's thread and never block on anything but a fast local disk.
-    """
-
-    def get_now(self, address: Address) -> tuple[Info, bytes] | None:
-        """Reads a small entry as a use of it, or returns None: not now, ask `get`.
-
-        Raises:
-            NotFoundError: Nothing is there.
-            StoreError: See the module.
-        """
-        ...
-
-    def put_now(self, data: bytes, done: Callable[[Address | HoldallError], None]) -> None:
-        """Stores small bytes as `put` does and calls `done`, now or later in the loop, with the outcome."""
-        ...
-
-
-@runtime_checkable
-class Removing(Protocol):
-    """A store that tells caches what was removed from it, by whatever process."""
-
-    def removals_position(self) -> int:
-        """How many removals there have been."""
-        ...
-
-    def removals_since(self, position: int) -> list[Address] | None:
-        """What was removed after `position`, or None if that is no longer known."""
-        ...
-
-
-@runtime_checkable
-class FileBacked(Protocol):
-    """A `Reading` whose bytes are those of an open file at the same offsets, for sendfile."""
-
-    def fileno(self) -> int:
-        """The descriptor, valid until the reading is closed."""
-        ...

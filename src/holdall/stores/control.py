@@ -185,6 +185,7 @@ class Removals:
         self._map = mapping
         self._words = words
         self._locks = locks
+        self.counter = words[_REMOVALS_WORD : _REMOVALS_WORD + 1]
 
     @property
     def position(self) -> int:

@@ -21,7 +21,7 @@ from holdall.stores.disk import Disk, translated
 from holdall.stores.entry_file import info_of
 from holdall.stores.file_reading import FileReading
 from holdall.stores.listing import SweepReport, newest_first, sweep
-from holdall.stores.shelf import KEEP_FOR_EVER, Durability, Shelf
+from holdall.stores.shelf import UNKNOWN_RETENTION, Durability, Shelf
 from holdall.stores.slot_shelf import SlotShelf
 from holdall.stores.small_writes import SmallWrites
 from holdall.stores.spool import Spool
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from holdall.core.address import Address
     from holdall.core.retention import Retention
     from holdall.errors import HoldallError
-    from holdall.stores.base import Condition, Source, Spooled
+    from holdall.stores.abilities import Spooled
+    from holdall.stores.base import Condition, Source
 
 __all__ = ["DirectoryStore", "Durability"]
 
@@ -62,7 +63,7 @@ class DirectoryStore:
         path: str,
         *,
         durability: Durability = Durability.SYNC,
-        retention: Retention = KEEP_FOR_EVER,
+        retention: Retention = UNKNOWN_RETENTION,
         create: bool = True,
         journal: bool = False,
         size_bytes_max: int = BODY_BYTES_MAX,
@@ -170,6 +171,10 @@ class DirectoryStore:
         """Which of `addresses` are not here; see `BatchExistence.missing`."""
         return await self._run(self._missing, list(dict.fromkeys(addresses)))
 
+    async def stat_many(self, addresses: list[Address], *, use: bool = True) -> list[Info | None]:
+        """Looks at many entries; see `BatchStat`."""
+        return await self._run(self._stat_many, addresses, use=use)
+
     async def aclose(self) -> None:
         """Makes durable what is on its way and lets go; see `Blobs.aclose`."""
         if not self._closed:
@@ -220,7 +225,8 @@ class DirectoryStore:
 
     def get_now(self, address: Address) -> tuple[Info, bytes] | None:
         """Reads a small entry without waiting; see `Immediate.get_now`."""
-        return self._shelf.read_now(address)
+        found = self._shelf.read_now(address)
+        return None if found is None else (info_of(address, found[1], found[0], self._shelf.retention), found[2])
 
     def put_now(self, data: bytes, done: Callable[[Address | HoldallError], None]) -> None:
         """Stores small bytes without waiting; see `Immediate.put_now`."""
@@ -228,15 +234,20 @@ class DirectoryStore:
 
     # --- Removing ---
 
-    def removals_position(self) -> int:
-        """How many removals there have been, by whatever process."""
-        return self._shelf.control.removals.position
+    def removals_counter(self) -> memoryview:
+        """One 64-bit word: how many removals there have been, by whatever process."""
+        return self._shelf.control.removals.counter
 
     def removals_since(self, position: int) -> list[Address] | None:
         """What was removed after `position`; see `Removing`."""
         return self._shelf.control.removals.since(position)
 
     # --- for the server's sweeper ---
+
+    def may_sweep(self) -> bool:
+        """Whether this process is the one, of all that share the directory, that sweeps it."""
+        with translated():
+            return self._shelf.may_sweep()
 
     def sweep(self) -> Iterator[SweepReport]:
         """One sweep over all entries, at the pace of its caller; see `listing.sweep`."""
@@ -258,13 +269,17 @@ class DirectoryStore:
         return spool
 
     def _missing(self, addresses: list[Address]) -> list[Address]:
-        absent = []
+        found = self._stat_many(addresses, use=True)
+        return [address for address, info in zip(addresses, found, strict=True) if info is None]
+
+    def _stat_many(self, addresses: list[Address], *, use: bool) -> list[Info | None]:
+        found: list[Info | None] = []
         for address in addresses:
             try:
-                self._shelf.stat(address, use=True)
+                found.append(self._shelf.stat(address, use=use))
             except NotFoundError:
-                absent.append(address)
-        return absent
+                found.append(None)
+        return found
 
     async def _run(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         bound = partial(call, *args, **kwargs)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
     from types import TracebackType
 
-KEEP_ALWAYS: Final = Retention(length_ns=None)
+KEEP_FOR_EVER: Final = Retention(length_ns=None)
 
 _Entry: TypeAlias = "tuple[Info, bytes]"
 
@@ -52,7 +52,7 @@ class MemoryStore:
         self,
         *,
         size_bytes_max: int | None = None,
-        retention: Retention = KEEP_ALWAYS,
+        retention: Retention = KEEP_FOR_EVER,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._size_bytes_max = size_bytes_max
@@ -148,8 +148,8 @@ class MemoryStore:
 
         Raises:
             BlobInTheWayError: A blob is there.
-            TooLargeError: The slot would be more than the store could ever hold.
-            OutOfSpaceError: It would be more than it can hold now.
+            TooLargeError: The bytes are more than the store could ever hold.
+            OutOfSpaceError: They are more than it can hold now.
         """
         data = await self._received(source)
         info, before = self._entries.get(address, (None, b""))

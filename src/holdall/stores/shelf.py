@@ -22,8 +22,8 @@ from holdall.core.retention import Retention
 from holdall.errors import AlreadySetError, ConflictError, DigestMismatchError, KindError, NotFoundError
 from holdall.limits import BODY_BYTES_MAX, SMALL_BYTES_MAX
 from holdall.stores.base import Info, Kind
-from holdall.stores.control import JOURNALED_WORD, Control
-from holdall.stores.disk import translated
+from holdall.stores.control import JOURNALED_WORD, SWEEP_LOCK, Control, take
+from holdall.stores.disk import translate, translated
 from holdall.stores.entry_file import BLOB_MODE, classify, info_of, is_entry, kind_of, used_ns
 from holdall.stores.journal import Journal, create_journal
 from holdall.stores.journal_format import JOURNAL_NAME, Change, Record
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from holdall.stores.control import Stripe
     from holdall.stores.disk import Disk
 
-KEEP_FOR_EVER: Final = Retention(None)
+UNKNOWN_RETENTION: Final = Retention(None, lag_ns_max=1_000_000_000)
+"""For who opens a directory beside its server and is not told: deletes nothing, and writes every use down."""
 
 _NOT_AN_ENTRY: Final = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR}
 
@@ -67,7 +68,7 @@ class Shelf:
         disk: Disk,
         *,
         durability: Durability = Durability.SYNC,
-        retention: Retention = KEEP_FOR_EVER,
+        retention: Retention = UNKNOWN_RETENTION,
         journal: bool = False,
         size_bytes_max: int = BODY_BYTES_MAX,
     ) -> None:
@@ -77,6 +78,7 @@ class Shelf:
         self.retention = retention
         self.size_bytes_max = size_bytes_max
         self.journal: Journal | None = None
+        self._sweep_fd: int | None = None
         with translated():
             self.control = Control(disk.path)
             try:
@@ -103,6 +105,9 @@ class Shelf:
                         with suppress(FileNotFoundError):
                             self.disk.unlink(JOURNAL_NAME)
             finally:
+                if self._sweep_fd is not None:
+                    os.close(self._sweep_fd)
+                    self._sweep_fd = None
                 self.control.close()
                 self.disk.close()
 
@@ -269,49 +274,54 @@ class Shelf:
         """
         with translated():
             while True:
-                stripe = self.control.stripe(address)
-                sequence = stripe.sequence
                 fd = self._open_or_missing(address)
                 try:
-                    status = os.fstat(fd)
+                    status: os.stat_result | None = os.fstat(fd)
                     if not is_entry(status):
                         raise _missing(address)
                     kind = kind_of(status)
-                    settled = kind is not None and (kind is Kind.BLOB or _unchanged(stripe, sequence))
-                    due = settled and use and self.must_record(kind, status)
+                    if kind is Kind.SLOT:
+                        status = self._slot_status(address, fd)
+                    if kind is not None and status is not None and not (use and self.must_record(kind, status)):
+                        return fd, kind, status
                 except BaseException:
                     os.close(fd)
                     raise
-                if settled and not due and kind is not None:
-                    return fd, kind, status
                 os.close(fd)
                 self._settle(address, use=use)
                 use = False
 
-    def read_now(self, address: Address) -> tuple[Info, bytes] | None:
+    def read_now(self, address: Address) -> tuple[Kind, os.stat_result, bytes] | None:
         """Reads a small entry as a use of it, or returns None where that takes a lock or a large read.
 
         Raises:
             NotFoundError: Nothing is there, or nothing that is a plain file.
             StoreError: The disk failed.
         """
-        with translated():
-            stripe = self.control.stripe(address)
-            sequence = stripe.sequence
+        try:
             fd = self._open_or_missing(address)
             try:
                 status = os.fstat(fd)
                 if not is_entry(status):
                     raise _missing(address)
                 kind = kind_of(status)
-                if kind is None or status.st_size > SMALL_BYTES_MAX or self.must_record(kind, status):
-                    return None
-                if kind is Kind.SLOT and not _unchanged(stripe, sequence):
+                if kind is Kind.SLOT:
+                    status = self._slot_status(address, fd)
+                if status is None or status.st_size > SMALL_BYTES_MAX or self.must_record(kind, status):
                     return None
                 data = os.read(fd, status.st_size)
             finally:
                 os.close(fd)
-            return (info_of(address, status, kind, self.retention), data) if len(data) == status.st_size else None
+        except OSError as error:
+            translate(error)
+        return (kind, status, data) if kind is not None and len(data) == status.st_size else None
+
+    def _slot_status(self, address: Address, fd: int) -> os.stat_result | None:
+        """A slot's status in which length and revision belong together, or None while an append is under way."""
+        stripe = self.control.stripe(address)
+        sequence = stripe.sequence
+        status = os.fstat(fd)
+        return status if not sequence & 1 and stripe.sequence == sequence else None
 
     def stat(self, address: Address, *, use: bool) -> Info:
         """Looks at an entry; errors as `open_entry`."""
@@ -366,6 +376,16 @@ class Shelf:
             if kind is not Kind.SLOT:
                 self.control.removals.note(address)
             return True
+
+    def may_sweep(self) -> bool:
+        """Whether this process is the one that sweeps; once it is, it stays so until it closes."""
+        if self._sweep_fd is None:
+            fd = self.control.locks.descriptor()
+            if not take(fd, SWEEP_LOCK, wait=False):
+                os.close(fd)
+                return False
+            self._sweep_fd = fd
+        return True
 
     @contextmanager
     def locked(self, address: Address) -> Iterator[Stripe]:
@@ -441,11 +461,6 @@ class Shelf:
         if self.journal is None and self.durability is Durability.SYNC and self.control.words[JOURNALED_WORD]:
             self.journal = Journal(self.disk, self.control)
         return self.journal
-
-
-def _unchanged(stripe: Stripe, sequence: int) -> bool:
-    """Whether no append was under way since the stripe's sequence was read."""
-    return not sequence & 1 and stripe.sequence == sequence
 
 
 def _missing(address: Address) -> NotFoundError:

@@ -1,0 +1,70 @@
+"""nginx: its static files and its DAV module, one worker."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from bench.peers.base import Peer, Place, PutStyle, ended_on_error, tool_missing, tool_path
+from bench.process import HOST, free_port, spawn
+
+if TYPE_CHECKING:
+    from bench.process import Server
+
+# The settings that were fastest: bodies in buffers of 1 MiB, so that a small one costs one write and a large one few;
+# keep-alive without an end; no log.
+CONFIGURATION: Final = """
+{user}
+daemon off;
+pid {run}/pid;
+error_log {run}/log error;
+worker_processes 1;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off;
+  sendfile on;
+  keepalive_requests 1000000000;
+  client_max_body_size 0;
+  client_body_buffer_size 1m;
+  client_body_temp_path {run}/body;
+  proxy_temp_path {run}/proxy;
+  fastcgi_temp_path {run}/fastcgi;
+  uwsgi_temp_path {run}/uwsgi;
+  scgi_temp_path {run}/scgi;
+  default_type application/octet-stream;
+  server {{
+    listen {host}:{port};
+    root {data};
+    location / {{ dav_methods PUT DELETE; }}
+  }}
+}}
+"""
+
+
+class Nginx(Peer):
+    """nginx with one worker; a PUT goes to a path of its own, since it does not hash."""
+
+    put_style: ClassVar[PutStyle] = "unique"
+
+    def missing(self) -> str | None:
+        """Why it cannot be measured on this machine, or None if it can."""
+        return tool_missing("nginx", "nginx-light")
+
+    def version(self) -> tuple[str, str]:
+        """The program's name and version."""
+        told = subprocess.run([tool_path("nginx"), "-v"], capture_output=True, text=True, check=False)
+        return "nginx", told.stderr.strip().rpartition("/")[2]
+
+    def start(self, place: Place) -> Server:
+        """Starts it on a directory; ready when it accepts a connection."""
+        port = free_port()
+        # Started by root, its workers would become another user, who may not write here.
+        user = "user root;" if os.geteuid() == 0 else ""
+        text = CONFIGURATION.format(user=user, run=place.run, data=place.data, host=HOST, port=port)
+        with open(f"{place.run}/nginx.conf", "w", encoding="utf-8") as file:
+            file.write(text)
+        command = [tool_path("nginx"), "-p", place.run, "-e", place.log, "-c", f"{place.run}/nginx.conf"]
+        with ended_on_error(spawn(command, log_path=place.log, port=port)) as server:
+            server.wait_ready()
+        return server

@@ -1,0 +1,24 @@
+"""`holdall completion`: what makes a shell complete holdall's words."""
+
+from typing import Literal
+
+from holdall.cli import output
+from holdall.cli.exit_codes import DONE
+from holdall.cli.options import DEFAULTS, Common
+
+
+def completion(shell: Literal["bash", "zsh", "fish"], /, *, common: Common = DEFAULTS) -> int:
+    """Prints the completion script for a shell.
+
+    For bash, in ~/.bashrc: eval "$(holdall completion bash)". For zsh: write it to a file _holdall in a directory of
+    $fpath. For fish: write it to ~/.config/fish/completions/holdall.fish.
+
+    Args:
+        shell: Which shell.
+        common: The options of every command.
+    """
+    del common
+    from holdall.cli.parser import build  # noqa: PLC0415 - the parser imports this module
+
+    output.line(build().generate_completion(shell=shell))
+    return DONE

@@ -1,0 +1,118 @@
+"""What reaches the terminal. Results go to standard output and nothing else does; all other words go to standard error.
+
+Nothing outside this file prints.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from holdall.cli.exit_codes import code_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from holdall.errors import HoldallError
+    from holdall.stores.base import Info
+
+_COLOURS = {"ok": "32", "warn": "33", "fail": "31"}
+
+
+def line(text: str) -> None:
+    """Writes one line of a result; file names come out as the bytes they are."""
+    sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+
+
+def named_line(text: str, name: str) -> None:
+    """Writes a result and the file it is of, as sha256sum does: a name that would break the line is escaped."""
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+    line(f"{text}  {name}" if escaped == name else f"\\{text}  {escaped}")
+
+
+def moment(time_ns: int) -> str:
+    """A time in nanoseconds since 1970 as people of the machine's time zone write it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(time_ns // 1_000_000_000)) if time_ns else "not known"
+
+
+def data(piece: bytes) -> None:
+    """Writes bytes of a result."""
+    sys.stdout.buffer.write(piece)
+
+
+def document(value: dict[str, Any]) -> None:
+    """Writes one JSON document, on a line of its own."""
+    import json  # noqa: PLC0415 - only --json needs it
+
+    line(json.dumps(value))
+
+
+def table(rows: Iterable[Sequence[str]]) -> None:
+    """Writes rows of words in aligned columns."""
+    rows = list(rows)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        line("  ".join(_painted(cell) for cell in cells).rstrip())
+
+
+def flush() -> None:
+    """Writes out what is buffered."""
+    sys.stdout.flush()
+
+
+def discard() -> None:
+    """Gives up on standard output, whose reader has gone, so that nothing complains at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def note(text: str) -> None:
+    """Says something beside the result."""
+    sys.stderr.write(f"holdall: {text}\n")
+    sys.stderr.flush()
+
+
+def failure(error: HoldallError, *, as_json: bool = False) -> None:
+    """Says what failed: one sentence and what to do about it, or, with --json, a JSON document."""
+    if not as_json:
+        note(error.sentence())
+        return
+    import json  # noqa: PLC0415 - only --json needs it
+
+    report = {"slug": error.slug, "message": error.message, "hint": error.hint, "exit_code": code_of(error)}
+    sys.stderr.write(json.dumps({"error": report}) + "\n")
+    sys.stderr.flush()
+
+
+def traceback() -> None:
+    """Shows where the error at hand came from, for --debug."""
+    import traceback as shown  # noqa: PLC0415 - only --debug needs it
+
+    shown.print_exc(file=sys.stderr)
+
+
+def described(info: Info) -> dict[str, Any]:
+    """An entry's facts as they appear in JSON documents."""
+    return {
+        "address": info.address.path,
+        "kind": info.kind.value,
+        "size_bytes": info.size_bytes,
+        "version": info.version,
+        "used_ns": info.used_ns,
+        "expires_ns": info.expires_ns,
+    }
+
+
+def _painted(cell: str) -> str:
+    colour = _COLOURS.get(cell.strip())
+    if colour is None or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+        return cell
+    return f"\x1b[{colour}m{cell}\x1b[0m"
+
+
+def panel(lines: Sequence[str]) -> None:
+    """Shows a few lines together, set off by empty ones."""
+    sys.stderr.write("\n" + "\n".join(lines) + "\n\n")
+    sys.stderr.flush()

@@ -1,0 +1,429 @@
+"""One connection: bytes in, requests in order, answers in order.
+
+The parsing is httptools'; here live the limits on what is parsed, the order of pipelined requests, the waiting times
+and the end of the connection. What a request means is decided by the handlers; how an answer's bytes get out is in
+`sending`. Nothing here knows what a store is.
+"""
+
+from __future__ import annotations
+
+from asyncio import Protocol
+from collections import deque
+from enum import Enum
+from typing import TYPE_CHECKING, Final, cast
+
+import httptools
+
+from holdall.core.address import PATH_CHARS
+from holdall.errors import HoldallError
+from holdall.limits import BODY_RATE_BYTES_MIN, HEADER_BYTES_MAX, HEADER_COUNT_MAX, TARGET_BYTES_MAX, TRAILER_BYTES_MAX
+from holdall.server.exchange import Exchange
+from holdall.server.receiving import RawBody
+from holdall.server.reply import HTTPError, Reply, error_reply
+from holdall.server.sending import Sender
+
+if TYPE_CHECKING:
+    from asyncio import BaseTransport, Transport
+
+    from holdall.server.service import Service
+
+_LINGER_SECONDS: Final = 2.0
+_DROPPED_BODY_BYTES_MAX: Final = 64 * 1024
+"""A refused request's body up to this is read to its end and the connection kept; a larger one ends it."""
+
+
+class Phase(Enum):
+    """What the connection waits for, and so which limit of time holds."""
+
+    IDLE = "idle"
+    HEAD = "head"
+    BODY = "body"
+    ANSWER = "answer"
+    LINGER = "linger"
+
+
+class _StopParsingError(Exception):
+    """Ends a parser's run from inside a callback; the refusal is already noted."""
+
+
+class Connection(Protocol):
+    """The protocol object of one connection.
+
+    Args:
+        service: The worker that it belongs to.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[Exchange] = deque()
+        self._receiving: Exchange | None = None
+        self._raw: RawBody | None = None
+        self._answering = False
+        self._draining = False
+        self._lost = False
+        self._reading = True
+        self._head_bytes = 0
+        self._fed_bytes = 0
+        self._began = False
+        self._ended = False
+        self._target = b""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._hot = False
+        self.phase = Phase.IDLE
+        self.since = 0.0
+        self._body_bytes = 0
+        self._body_since = 0.0
+
+    # --- asyncio.Protocol ---
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Begins."""
+        self.transport = cast("Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.client = peer[0] if isinstance(peer, tuple) else "local"
+        self.sender = Sender(self.transport, self._service)
+        self._enter(Phase.IDLE)
+        if not self._service.admit(self):
+            busy = HTTPError(503, "The server has as many connections as it takes.", headers=(("Retry-After", "1"),))
+            self._refuse_connection(busy)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Ends: whatever was under way is given up and leaves nothing behind."""
+        self._lost = True
+        self._service.forget(self)
+        self.sender.lost()
+        if self._raw is not None:
+            self._raw.lost()
+        for exchange in self._queue:
+            if not (self._answering and exchange is self._queue[0]):
+                exchange.body.close()
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what has come."""
+        if self.phase is Phase.LINGER:
+            return
+        if self._raw is not None:
+            self.since = self._service.now
+            data = self._raw.feed(data)
+            if not data or self._raw is not None:
+                return
+        self._feed(data)
+
+    def eof_received(self) -> bool:
+        """The client sends no more; an answer under way is still sent."""
+        if self._receiving is not None or self._raw is not None or not self._queue:
+            return False
+        self._queue[-1].keep_alive = False
+        return True
+
+    def pause_writing(self) -> None:
+        """The client reads too slowly."""
+        self.sender.paused()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self.sender.resumed()
+
+    # --- httptools' callbacks ---
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        if self._ended:
+            raise _StopParsingError
+        self._began = True
+        self._target = b""
+        self._headers = []
+        self._head_bytes = 0
+        self.phase = Phase.HEAD
+        self.since = self._service.now
+
+    def on_url(self, piece: bytes) -> None:
+        """Part of the request target."""
+        self._target += piece
+        if len(self._target) > TARGET_BYTES_MAX:
+            self._stop(HTTPError(414, f"The request target is over {TARGET_BYTES_MAX} bytes long."))
+
+    def on_header(self, name: bytes, value: bytes | None) -> None:
+        """One header, or one trailer, which is dropped."""
+        self._head_bytes += len(name) + len(value or b"") + 4
+        if self._receiving is not None:
+            if self._head_bytes > TRAILER_BYTES_MAX:
+                self._stop(HTTPError(431, f"The trailers are over {TRAILER_BYTES_MAX} bytes long."))
+            return
+        self._headers.append((name, value or b""))
+        if self._head_bytes > HEADER_BYTES_MAX or len(self._headers) > HEADER_COUNT_MAX:
+            self._stop(
+                HTTPError(431, f"The headers are over {HEADER_BYTES_MAX} bytes or {HEADER_COUNT_MAX} in number.")
+            )
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: a hot blob is answered here and now, anything else becomes an exchange."""
+        parser = self._parser
+        method, version = parser.get_method(), parser.get_http_version()
+        if (
+            method == b"GET"
+            and len(self._target) == PATH_CHARS
+            and not self._queue
+            and version == "1.1"
+            and parser.should_keep_alive()
+            and not self._service.draining
+            and self._service.quick.get(self.transport, self._target, self._headers, self.client)
+        ):
+            self._hot = True
+            return
+        self._head_bytes = 0
+        exchange = Exchange(self, method, self._target, keep_alive=self._parser.should_keep_alive())
+        exchange.http_1_0 = version == "1.0"
+        try:
+            exchange.read_headers(self._headers, version)
+        except HTTPError as error:
+            exchange.keep_alive = False  # where a body ends is not certain any more
+            self._queue.append(exchange)
+            self._receiving = exchange
+            self._stop(error)
+        self._receiving = exchange
+        self._body_bytes, self._body_since = 0, self._service.now
+        self._enter(Phase.BODY)
+        try:
+            self._service.router.admit(exchange)
+        except HoldallError as error:
+            exchange.refuse(error)
+        self._queue.append(exchange)
+        if exchange.expects_continue and exchange.refusal is None and len(self._queue) == 1:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif exchange.refusal is not None:
+            self._advance()
+
+    def on_body(self, piece: bytes) -> None:
+        """A piece of the body."""
+        exchange = self._receiving
+        if exchange is not None:
+            self._take_body(exchange, piece)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        if self._hot:
+            self._hot = False
+            self._enter(Phase.IDLE)
+            return
+        exchange, self._receiving = self._receiving, None
+        if exchange is not None and not self._ended:
+            exchange.complete = True
+            self._enter(Phase.ANSWER)
+            self._advance()
+
+    # --- for the exchange and the sender ---
+
+    def answer(self, exchange: Exchange, reply: Reply) -> None:
+        """Sends the answer to the request at the front, and goes on to the next when it is out."""
+        if self._lost:
+            exchange.body.close()
+            self.sender.drop(reply)
+            return
+        if self._service.draining or not exchange.complete:
+            reply.close = True
+        self.sender.send(exchange, reply, self._answered)
+
+    def answer_small(self, exchange: Exchange, head: bytes, body: bytes, status: int) -> None:
+        """`answer` for a small answer that is already bytes: `head` is what follows the Date line."""
+        if self._lost:
+            return
+        if self._service.draining or not exchange.keep_alive:
+            self.answer(exchange, Reply(status, body, close=True))
+            return
+        self.transport.write(b"".join((self._service.date.ok, head, body)))
+        self._answered(exchange, status, len(body), close=False)
+
+    # --- waiting times ---
+
+    def check_time(self, now: float) -> None:
+        """Gives up on a client that has kept the connection waiting too long; called about once a second."""
+        settings, waited = self._service.settings, now - self.since
+        if self.phase is Phase.IDLE:
+            if waited > settings.idle_seconds:
+                self.transport.close()
+        elif self.phase is Phase.HEAD:
+            if waited > settings.header_seconds:
+                self._refuse_connection(HTTPError(408, "The request's head took too long."))
+        elif self.phase is Phase.BODY:
+            took = now - self._body_since
+            slow = took > settings.stall_seconds and self._body_bytes < BODY_RATE_BYTES_MIN * took
+            if (waited > settings.stall_seconds or slow) and not (self._raw is not None and self._raw.pumping):
+                self._refuse_connection(HTTPError(408, "The request's body came too slowly."))
+        elif self.phase is Phase.LINGER:
+            if waited > _LINGER_SECONDS:
+                self.transport.abort()
+        else:
+            self.sender.check_time(now, settings.stall_seconds)
+
+    def drain(self) -> None:
+        """Ends the connection once the request under way, if any, is answered."""
+        self._draining = True
+        if not self._queue and self._receiving is None and self.phase in {Phase.IDLE, Phase.HEAD}:
+            self.transport.close()
+
+    # --- inside ---
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self.since = self._service.now
+
+    def _feed(self, data: bytes) -> None:
+        self._began = False
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._stop_reading_requests()
+        except httptools.HttpParserError as error:
+            if not isinstance(error.__context__, _StopParsingError):
+                self._refuse_connection(HTTPError(400, "The request is not HTTP/1.1 as it is written."))
+            return
+        if self._lost:
+            return
+        if self.phase is not Phase.HEAD or self._began:
+            self._fed_bytes = 0
+        else:
+            # httptools keeps an unfinished header to itself, so what it was fed is counted too.
+            self._fed_bytes += len(data)
+            if self._fed_bytes > HEADER_BYTES_MAX + TARGET_BYTES_MAX:
+                self._refuse_connection(HTTPError(431, "The request's head is too long."))
+                return
+        exchange = self._receiving
+        if exchange is not None and exchange.length and exchange.length > exchange.body.size_bytes:
+            self._raw = RawBody(self, exchange, self._service, self._raw_done)
+            self._parser = httptools.HttpRequestParser(self)  # the old one still waits for this body
+        if len(self._queue) > 1 and self._reading:
+            self._reading = False
+            self.transport.pause_reading()
+
+    def take_raw(self, exchange: Exchange, piece: bytes) -> None:
+        """A piece of a body that bypasses the parser, because its length is known."""
+        self._take_body(exchange, piece)
+
+    def count_raw(self, size_bytes: int) -> None:
+        """Notes body bytes that a pump has moved."""
+        self._body_bytes += size_bytes
+        self.since = self._service.now
+
+    def _take_body(self, exchange: Exchange, piece: bytes) -> None:
+        self._body_bytes += len(piece)
+        self.since = self._service.now
+        try:
+            exchange.body.feed(piece)
+        except HoldallError as error:
+            size = exchange.body.size_bytes
+            exchange.refuse(error)
+            exchange.body.size_bytes = size
+            self._advance()
+
+    def _raw_done(self, error: HoldallError | None) -> None:
+        """All of a raw body has come, or it cannot be kept."""
+        raw, self._raw = self._raw, None
+        if raw is None or self._lost or self._ended:
+            return
+        if error is not None:
+            raw.exchange.refuse(error)
+            self._advance()
+            return
+        self._receiving = None
+        raw.exchange.complete = True
+        self._enter(Phase.ANSWER)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Answers the request at the front, if it is time."""
+        while self._queue and not self._answering and not self._lost:
+            exchange = self._queue[0]
+            if exchange.refusal is not None:
+                if not exchange.complete and self._worth_reading(exchange):
+                    return
+                self._answering = True
+                if exchange.delay_seconds:  # a wrong key: only this connection waits
+                    self._service.loop.call_later(exchange.delay_seconds, self.answer, exchange, exchange.refusal)
+                    return
+                self.answer(exchange, exchange.refusal)
+            elif exchange.complete:
+                self._answering = True
+                self._service.router.handle(exchange)
+            else:
+                if exchange.expects_continue and exchange.body.size_bytes == 0:
+                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                return
+
+    def _worth_reading(self, exchange: Exchange) -> bool:
+        """Whether a refused body is better read to its end than cut off."""
+        if exchange.expects_continue or exchange.length is None:
+            return False
+        return exchange.length <= _DROPPED_BODY_BYTES_MAX
+
+    def _answered(self, exchange: Exchange, status: int, size_bytes: int, *, close: bool) -> None:
+        """The answer at the front is out."""
+        exchange.body.close()
+        self._service.counted(exchange, status, size_bytes)
+        self._answering = False
+        if self._queue and self._queue[0] is exchange:
+            self._queue.popleft()
+        if self._lost:
+            return
+        if close or not exchange.keep_alive or self._draining:
+            self._end(linger=not exchange.complete)
+            return
+        if self._queue:
+            self._service.loop.call_soon(self._advance)
+            return
+        if self._receiving is None and self.phase is not Phase.HEAD:
+            self._enter(Phase.IDLE)
+        if not self._reading:
+            self._reading = True
+            self.transport.resume_reading()
+
+    def _end(self, *, linger: bool) -> None:
+        """Closes, or first reads on for a moment, lest the client's unread bytes destroy the answer (RFC 9112 9.6)."""
+        self._queue.clear()
+        self._ended = True
+        if self.transport.is_closing():
+            return
+        if linger and self.transport.can_write_eof():
+            self._enter(Phase.LINGER)
+            self.transport.write_eof()
+            if not self._reading:
+                self._reading = True
+                self.transport.resume_reading()
+        else:
+            self.transport.close()
+
+    def _stop(self, error: HTTPError) -> None:
+        """Refuses the request that is being parsed, from inside a callback."""
+        self._refuse_connection(error)
+        raise _StopParsingError
+
+    def _refuse_connection(self, error: HTTPError) -> None:
+        """Answers what cannot be understood, after what is still being answered, and ends the connection."""
+        if self._lost or self.phase is Phase.LINGER:
+            return
+        exchange = self._receiving
+        if exchange is None or exchange not in self._queue:
+            exchange = Exchange(self, b"GET", self._target, keep_alive=False)
+            self._queue.append(exchange)
+        exchange.keep_alive = False
+        exchange.complete = False
+        exchange.length = None
+        if self._raw is not None:
+            self._raw.lost()
+            self._raw = None
+        exchange.refuse(error)
+        exchange.refusal = error_reply(error)
+        self._receiving = None
+        self.phase = Phase.ANSWER
+        self._advance()
+
+    def _stop_reading_requests(self) -> None:
+        """After an upgrade request: it is answered as if it had asked for none, and nothing after it is read."""
+        if self._queue:
+            self._queue[-1].keep_alive = False
+        else:
+            self.transport.close()
+        if self._reading:
+            self._reading = False
+            self.transport.pause_reading()

@@ -1,0 +1,149 @@
+"""Counters of all workers, in memory that they share, and their Prometheus text.
+
+A counter is one 64-bit word in the worker's own row, so counting takes no lock; any worker adds the rows up. What a
+worker counts is gathered in a list of its own first, which is quicker to add to.
+"""
+
+from __future__ import annotations
+
+import mmap
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector, CollectorRegistry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client.metrics_core import Metric
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+VERBS: Final = ("GET", "HEAD", "PUT", "POST", "DELETE", "other")
+_VERB_INDEX: Final = {verb.encode(): index for index, verb in enumerate(VERBS)}
+_STATUSES: Final = (
+    200, 204, 206, 304, 400, 401, 403, 404, 405, 408, 409, 411, 412, 413, 414, 416, 417, 431, 500, 501, 502, 503,
+    505, 507,
+)  # fmt: skip
+_STATUS_INDEX: Final = {status: index for index, status in enumerate(_STATUSES)}
+_BUCKETS_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+_REQUESTS: Final = 0
+_LATENCY: Final = _REQUESTS + len(VERBS) * len(_STATUSES)
+_LATENCY_ROW: Final = len(_BUCKETS_SECONDS) + 2
+_PLAIN: Final = _LATENCY + len(VERBS) * _LATENCY_ROW
+RECEIVED_BYTES: Final = _PLAIN
+SENT_BYTES: Final = _PLAIN + 1
+CONNECTIONS: Final = _PLAIN + 2
+CACHE_HITS: Final = _PLAIN + 3
+ACCESS_FAILURES: Final = _PLAIN + 4
+EXPIRED: Final = _PLAIN + 5
+ENTRIES: Final = _PLAIN + 6
+ENTRY_BYTES: Final = _PLAIN + 7
+SWEEPS: Final = _PLAIN + 8
+_ROW_WORDS: Final = _PLAIN + 16
+
+
+class Metrics:
+    """One worker's row among all.
+
+    Args:
+        shared: Memory that all workers map.
+        row: Which is this worker's.
+    """
+
+    def __init__(self, shared: mmap.mmap, row: int) -> None:
+        self._words = memoryview(shared).cast("Q")
+        self._own = self._words[row * _ROW_WORDS : (row + 1) * _ROW_WORDS]
+        self._rows = len(self._words) // _ROW_WORDS
+        self._gathered = [0] * _ROW_WORDS
+
+    @staticmethod
+    def shared(workers: int) -> mmap.mmap:
+        """Memory for the rows of so many workers, to be made before they are."""
+        return mmap.mmap(-1, -(-workers * _ROW_WORDS * 8 // mmap.PAGESIZE) * mmap.PAGESIZE)
+
+    def count(self, verb: bytes, status: int, seconds: float) -> None:
+        """Counts a request.
+
+        Args:
+            verb: Its method.
+            status: Of its answer.
+            seconds: From its head to the end of its answer.
+        """
+        gathered, verb_index = self._gathered, _VERB_INDEX.get(verb, len(VERBS) - 1)
+        gathered[_REQUESTS + verb_index * len(_STATUSES) + _STATUS_INDEX.get(status, _STATUS_INDEX[500])] += 1
+        base = _LATENCY + verb_index * _LATENCY_ROW
+        gathered[base + bisect_left(_BUCKETS_SECONDS, seconds)] += 1
+        gathered[base + _LATENCY_ROW - 1] += int(seconds * 1e9)
+
+    def add(self, counter: int, amount: int = 1) -> None:
+        """Adds to one of this worker's counters."""
+        self._gathered[counter] += amount
+
+    def set(self, counter: int, value: int) -> None:
+        """Sets one of this worker's words."""
+        self._gathered[counter] = 0
+        self._own[counter] = value
+
+    def publish(self) -> None:
+        """Adds what was gathered to the shared words; called often enough for nobody to notice the delay."""
+        for index, amount in enumerate(self._gathered):
+            if amount:
+                self._own[index] = (self._own[index] + amount) % (1 << 64)
+                self._gathered[index] = 0
+
+    def total(self, counter: int) -> int:
+        """The sum of all workers' words."""
+        return sum(self._words[row * _ROW_WORDS + counter] for row in range(self._rows))
+
+    def text(self, *, free_bytes: int) -> bytes:
+        """All workers' counters as Prometheus text."""
+        self.publish()
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Totals(self, free_bytes))
+        return generate_latest(registry)
+
+
+class _Totals(Collector):
+    def __init__(self, metrics: Metrics, free_bytes: int) -> None:
+        self._metrics = metrics
+        self._free_bytes = free_bytes
+
+    def collect(self) -> Iterator[Metric]:
+        total = self._metrics.total
+        requests = CounterMetricFamily("holdall_requests", "Requests answered.", labels=["verb", "status"])
+        latency = HistogramMetricFamily(
+            "holdall_request_seconds", "From a request's head to the end of its answer.", labels=["verb"]
+        )
+        for verb_index, verb in enumerate(VERBS):
+            for status_index, status in enumerate(_STATUSES):
+                count = total(_REQUESTS + verb_index * len(_STATUSES) + status_index)
+                if count:
+                    requests.add_metric([verb, str(status)], count)
+            base, running, buckets = _LATENCY + verb_index * _LATENCY_ROW, 0, []
+            for index, bound in enumerate((*map(str, _BUCKETS_SECONDS), "+Inf")):
+                running += total(base + index)
+                buckets.append((bound, float(running)))
+            if running:
+                latency.add_metric([verb], buckets, total(base + _LATENCY_ROW - 1) / 1e9)
+        yield requests
+        yield latency
+        for name, words, counter in (
+            ("holdall_received_bytes", "Body bytes received.", RECEIVED_BYTES),
+            ("holdall_sent_bytes", "Body bytes sent.", SENT_BYTES),
+            ("holdall_cache_hits", "Reads answered from memory.", CACHE_HITS),
+            ("holdall_access_failures", "Requests with a wrong API key.", ACCESS_FAILURES),
+            ("holdall_expired_entries", "Entries removed because their retention had passed.", EXPIRED),
+            ("holdall_sweeps", "Sweeps finished.", SWEEPS),
+        ):
+            yield CounterMetricFamily(name, words, value=total(counter))
+        for name, words, value in (
+            ("holdall_connections", "Open connections.", total(CONNECTIONS)),
+            ("holdall_entries", "Entries seen by the last sweep.", total(ENTRIES)),
+            ("holdall_entry_bytes", "Their bytes.", total(ENTRY_BYTES)),
+            ("holdall_free_bytes", "Bytes free on the store's disk.", self._free_bytes),
+        ):
+            yield GaugeMetricFamily(name, words, value=value)

@@ -1,0 +1,185 @@
+"""Abilities that some stores have beyond `holdall.stores.base`, and what to do where one is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from holdall.stores.base import ALWAYS, WHOLE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from holdall.core.address import Address
+    from holdall.errors import HoldallError
+    from holdall.stores.base import Blobs, Condition, Info, Reading, Span
+
+
+@runtime_checkable
+class AddressListing(Protocol):
+    """A store that lists its addresses at less cost than its entries."""
+
+    def addresses(self) -> AsyncIterator[Address]:
+        """Yields the address of every entry, in the order and with the promises of `Blobs.entries`.
+
+        Raises:
+            AccessError: The store does not list itself to this caller.
+            StoreError: See `holdall.stores.base`.
+        """
+        ...
+
+
+@runtime_checkable
+class BurstReading(Protocol):
+    """A store that concatenates the members of a burst on its own side."""
+
+    async def get_burst(self, address: Address, span: Span = WHOLE, *, depth: int = 1, use: bool = True) -> Reading:
+        """Opens the concatenation of the members of the burst at `address`.
+
+        Args:
+            address: The burst.
+            span: Which part of the concatenation.
+            depth: How many levels of bursts within bursts are resolved.
+            use: Whether this counts as a use of the burst and its members.
+
+        Raises:
+            NotFoundError: The burst or a member is missing; nothing was read yet.
+            BurstError: It is not a burst.
+            RangeError: The span starts at or after the end.
+            StoreError: See `holdall.stores.base`.
+        """
+        ...
+
+
+async def addresses(store: Blobs) -> AsyncIterator[Address]:
+    """Yields the address of every entry in the order of `Blobs.entries`, the cheapest way the store has.
+
+    Raises:
+        AccessError: The store does not list itself to this caller.
+        StoreError: See `holdall.stores.base`.
+    """
+    if isinstance(store, AddressListing):
+        async for address in store.addresses():
+            yield address
+        return
+    async for info in store.entries():
+        yield info.address
+
+
+class Spooled(Protocol):
+    """Bytes that a `Spooling` store keeps on its own side before they have an address.
+
+    `write` takes a piece; `keep` and `hash` are its halves, for a caller that overlaps writing and hashing. Each may
+    be called from any one thread at a time. Closing it uncommitted leaves nothing behind.
+
+    Attributes:
+        size_bytes: How much was kept so far.
+    """
+
+    size_bytes: int
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Keeps and hashes a piece.
+
+        Raises:
+            TooLargeError: It would pass the largest size.
+            StoreError: See the module.
+        """
+        ...
+
+    def keep(self, piece: bytes | memoryview) -> None:
+        """Keeps a piece without hashing it; errors as `write`."""
+        ...
+
+    def hash(self, piece: bytes | memoryview) -> None:
+        """Hashes a piece without keeping it."""
+        ...
+
+    @property
+    def address(self) -> Address:
+        """The address of what was hashed so far."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of it; closing twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class Spooling(Protocol):
+    """A store that takes a body piece by piece before it is known what it is."""
+
+    def spool(self) -> Spooled:
+        """Begins a body.
+
+        Raises:
+            StoreError: See the module.
+        """
+        ...
+
+    async def put_spooled(self, spooled: Spooled, *, expected: Address | None = None) -> Address:
+        """As `Blobs.put`; the spool is closed whatever happens."""
+        ...
+
+    async def write_spooled(self, address: Address, spooled: Spooled, *, when: Condition = ALWAYS) -> Info:
+        """As `Slots.write`; the spool is closed whatever happens."""
+        ...
+
+    async def append_spooled(self, address: Address, spooled: Spooled) -> Info:
+        """As `Slots.append`; the spool is closed whatever happens."""
+        ...
+
+
+@runtime_checkable
+class Immediate(Protocol):
+    """A store that can serve small bytes without waiting, so that no task need be made for them.
+
+    Both calls come from one event loop's thread and never block on anything but a fast local disk.
+    """
+
+    def get_now(self, address: Address) -> tuple[Info, bytes] | None:
+        """Reads a small entry as a use of it, or returns None: not now, ask `get`.
+
+        Raises:
+            NotFoundError: Nothing is there.
+            StoreError: See the module.
+        """
+        ...
+
+    def put_now(self, data: bytes, done: Callable[[Address | HoldallError], None]) -> None:
+        """Stores small bytes as `put` does and calls `done`, now or later in the loop, with the outcome."""
+        ...
+
+
+@runtime_checkable
+class Removing(Protocol):
+    """A store that tells caches what was removed from it, by whatever process."""
+
+    def removals_counter(self) -> memoryview:
+        """One 64-bit word that says how many removals there have been, cheap enough to look at before every read."""
+        ...
+
+    def removals_since(self, position: int) -> list[Address] | None:
+        """What was removed after `position`, or None if that is no longer known."""
+        ...
+
+
+@runtime_checkable
+class FileBacked(Protocol):
+    """A `Reading` whose bytes are those of an open file at the same offsets, for sendfile."""
+
+    def fileno(self) -> int:
+        """The descriptor, valid until the reading is closed."""
+        ...
+
+
+@runtime_checkable
+class BatchStat(Protocol):
+    """A store that can look at many entries in one go."""
+
+    async def stat_many(self, addresses: list[Address], *, use: bool = True) -> list[Info | None]:
+        """What is at each of `addresses`, in their order, None where nothing is.
+
+        Raises:
+            StoreError: See the module.
+        """
+        ...

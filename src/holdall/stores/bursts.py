@@ -1,0 +1,192 @@
+"""Reading a burst: first a plan of every member, then the members' bytes in order.
+
+The plan is made before the first byte is sent, so that a missing member is an error and not a broken answer. It holds
+40 bytes for each member. Blobs cannot change between plan and reading; a slot that does ends the reading with an
+error, so that a mix of two versions is never taken for a whole.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Final
+
+from holdall.core.address import DIGEST_BYTES, Address
+from holdall.core.burst import BurstParser
+from holdall.errors import BurstError, DamageError, MemberNotFoundError, NotFoundError
+from holdall.limits import BURST_DEPTH_MAX, BURST_MEMBERS_MAX
+from holdall.stores.abilities import BatchStat
+from holdall.stores.base import Kind, Span
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from holdall.stores.base import Blobs, Info, Reading
+
+_STAT_BATCH: Final = 1024
+
+
+class BurstPlan:
+    """Every member of a burst, in order, and how long they are together.
+
+    Attributes:
+        info: Of the burst's own entry.
+        size_bytes: The length of the concatenation.
+        start: First byte that will be read.
+        stop: One past the last.
+    """
+
+    def __init__(self, store: Blobs, info: Info) -> None:
+        self.info = info
+        self.size_bytes = 0
+        self.start = 0
+        self.stop = 0
+        self._store = store
+        self._digests = bytearray()
+        self._sizes = array("Q")
+        self._versions: dict[int, str] = {}
+        self._blobs_only = True
+
+    @property
+    def is_immutable(self) -> bool:
+        """Whether it will always read the same: the burst and every member are blobs."""
+        return self.info.kind is Kind.BLOB and self._blobs_only and not self._versions
+
+    def pass_through(self, info: Info) -> None:
+        """Notes a burst between the one read and its members."""
+        self._blobs_only = self._blobs_only and info.kind is Kind.BLOB
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def add(self, member: Info) -> None:
+        """Adds a member at the end.
+
+        Raises:
+            BurstError: There are too many.
+        """
+        if len(self) >= BURST_MEMBERS_MAX:
+            raise BurstError(
+                f"The burst has over {BURST_MEMBERS_MAX} members.", hint="Read the bursts that it names one by one."
+            )
+        if member.kind is Kind.SLOT:
+            self._versions[len(self)] = member.version
+        self._digests += member.address
+        self._sizes.append(member.size_bytes)
+        self.size_bytes += member.size_bytes
+        self.stop = self.size_bytes
+
+    def select(self, span: Span) -> None:
+        """Limits the reading to a part.
+
+        Raises:
+            RangeError: The part lies outside.
+        """
+        self.start, self.stop = span.resolve(self.size_bytes)
+
+    async def readings(self) -> AsyncIterator[Reading]:
+        """Opens, one after the other, the parts of members that make up the bytes from `start` to `stop`.
+
+        Each is closed before the next is opened.
+
+        Raises:
+            DamageError: A member has changed or gone since the plan was made.
+        """
+        at = 0
+        for index, size in enumerate(self._sizes):
+            first, last = max(self.start - at, 0), min(self.stop - at, size)
+            at += size
+            if first < last:
+                async with await self._open(index, size, Span(first, last)) as reading:
+                    yield reading
+            if at >= self.stop:
+                return
+
+    async def _open(self, index: int, size: int, span: Span) -> Reading:
+        address = Address(self._digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES])
+        try:
+            reading = await self._store.get(address, span, use=False)
+        except NotFoundError:
+            raise DamageError(f"The member {address} went while the burst was read.") from None
+        expected = self._versions.get(index, address.hex())
+        if reading.info.size_bytes != size or reading.info.version != expected:
+            await reading.aclose()
+            raise DamageError(f"The member {address} changed while the burst was read.")
+        return reading
+
+
+async def plan(store: Blobs, address: Address, depth: int, *, use: bool = True) -> BurstPlan:
+    """Finds every member of a burst.
+
+    Args:
+        store: Where the burst and its members are.
+        address: The burst.
+        depth: 1: the lines name what is read; 2: they name bursts whose lines do; and so on.
+        use: Whether this counts as a use of the burst and every member.
+
+    Raises:
+        NotFoundError: The burst is not there.
+        MemberNotFoundError: A member is not there.
+        BurstError: It is not a burst, at this depth, or has too many members.
+    """
+    if not 1 <= depth <= BURST_DEPTH_MAX:
+        raise BurstError(f"A burst is read to a depth of 1 to {BURST_DEPTH_MAX}.")
+    found = BurstPlan(store, await store.stat(address, use=use))
+    visited = 0
+
+    async def walk(burst: Address, level: int) -> None:
+        nonlocal visited
+        async for batch in _members(store, burst, found, top=level == depth, use=use):
+            visited += len(batch)
+            if visited > BURST_MEMBERS_MAX * 2:
+                raise BurstError(f"The burst names over {BURST_MEMBERS_MAX} members, all levels together.")
+            if level == 1:
+                for info in await _stat_all(store, batch, use=use):
+                    found.add(info)
+            else:
+                for member in batch:
+                    await walk(member, level - 1)
+
+    await walk(address, depth)
+    return found
+
+
+async def _members(
+    store: Blobs, burst: Address, found: BurstPlan, *, top: bool, use: bool
+) -> AsyncIterator[list[Address]]:
+    """The members that one burst names, in batches."""
+    parser, batch = BurstParser(), []
+    try:
+        reading = await store.get(burst, use=use)
+    except NotFoundError as error:
+        if top:
+            raise
+        raise MemberNotFoundError(f"The member {burst} is not stored here.") from error
+    found.pass_through(reading.info)
+    async with reading:
+        async for piece in reading:
+            for member in parser.feed(piece):
+                batch.append(member)
+                if len(batch) == _STAT_BATCH:
+                    yield batch
+                    batch = []
+    batch += parser.finish()
+    if batch:
+        yield batch
+
+
+async def _stat_all(store: Blobs, members: list[Address], *, use: bool) -> list[Info]:
+    if isinstance(store, BatchStat):
+        found = await store.stat_many(members, use=use)
+    else:
+        found = []
+        for member in members:
+            try:
+                found.append(await store.stat(member, use=use))
+            except NotFoundError:
+                found.append(None)
+    infos = []
+    for member, info in zip(members, found, strict=True):
+        if info is None:
+            raise MemberNotFoundError(f"The member {member} is not stored here.")
+        infos.append(info)
+    return infos
