@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from bench.plan import SHA256
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -59,7 +61,7 @@ def judge(results: Results, stream_name: str) -> list[Goal]:
     read = ratio(f"get-{stream_name}-disk", "holdall-sync-w1", "nginx")
     if read is None:
         read = ratio(f"get-{stream_name}-tmpfs", "holdall-sync-w1", "nginx")
-    written = ratio(f"put-{stream_name}-tmpfs", "holdall-sync-w1", "one-core-sha256")
+    written = ratio(f"put-{stream_name}-tmpfs", "holdall-sync-w1", SHA256)
     ours = [row for row in results.rows if row.peer.startswith("holdall-") and row.failure is None]
     short = [row for row in ours if row.workload.name.endswith("-1k-c16") and row.peer.endswith("-w1")]
     p99_ms, slowest = _worst((row.p99_ms, row) for row in short)

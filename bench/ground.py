@@ -29,10 +29,12 @@ JOURNALED: Final = frozenset({"ext3", "xfs", "jfs", "reiserfs", "btrfs", "zfs", 
 IMAGE_BYTES_PER_INODE: Final = 8192
 IMAGE_BYTES_BASE: Final = 6 << 30
 IMAGE_BYTES_PER_SECOND: Final = 2 << 30
+IMAGE_BYTES_MAX: Final = 32 << 30
 QUIET_SECONDS_MAX: Final = 3.0
 QUIET_KIB: Final = 1024
 PAUSE_SECONDS: Final = 0.1
 TOUCHED_BYTES_MAX: Final = 1 << 30
+TOUCHED_BYTES_PER_SECOND: Final = 512 << 20
 UNMOUNT_SECONDS_MAX: Final = 10.0
 
 
@@ -43,6 +45,8 @@ class Ground:
     path: str
     filesystem: str
     note: str
+    touched_bytes: int
+    """How much memory is touched before a measurement."""
 
     @property
     def kind(self) -> str:
@@ -68,9 +72,9 @@ class Ground:
         subprocess.run([tool_path("sync"), "-f", self.path], check=False)
         deadline = time.monotonic() + QUIET_SECONDS_MAX
         time.sleep(PAUSE_SECONDS)
-        while self.kind == "disk" and _writeback_kib() > QUIET_KIB and time.monotonic() < deadline:
+        while self.kind == "disk" and _meminfo_kib("Writeback:") > QUIET_KIB and time.monotonic() < deadline:
             time.sleep(PAUSE_SECONDS)
-        _touch_memory()
+        _touch_memory(self.touched_bytes)
 
 
 @contextlib.contextmanager
@@ -91,8 +95,9 @@ def prepared(base: str, *, seconds: float) -> Iterator[Ground]:
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, path, ignore_errors=True)
         filesystem, device = filesystem_of(path)
+        touched = min(TOUCHED_BYTES_MAX, int(seconds * TOUCHED_BYTES_PER_SECOND))
         if filesystem == "tmpfs" or is_journaled(filesystem, device):
-            yield Ground(path, filesystem, "")
+            yield Ground(path, filesystem, "", touched)
             return
         reason = (
             f"{filesystem} on {device} has no journal" if device else f"{filesystem} is not known to have a journal"
@@ -100,9 +105,11 @@ def prepared(base: str, *, seconds: float) -> Iterator[Ground]:
         try:
             mounted = stack.enter_context(_image(path, seconds))
         except BenchError as error:
-            ground = Ground(path, filesystem, f"{reason}, and no image can be mounted: {error}")
+            ground = Ground(path, filesystem, f"{reason}, and no image can be mounted: {error}", touched)
         else:
-            ground = Ground(mounted, "ext4", f"an image with a journal, made in {base} for this run, since {reason}")
+            ground = Ground(
+                mounted, "ext4", f"an image with a journal, made in {base} for this run, since {reason}", touched
+            )
         yield ground
 
 
@@ -147,7 +154,7 @@ def _image(folder: str, seconds: float) -> Iterator[str]:
         raise BenchError("only root may")
     space = os.statvfs(folder)
     wanted = IMAGE_BYTES_BASE + int(seconds * IMAGE_BYTES_PER_SECOND)
-    size_bytes = min(wanted, space.f_bavail * space.f_frsize * 8 // 10)
+    size_bytes = min(wanted, IMAGE_BYTES_MAX, space.f_bavail * space.f_frsize * 8 // 10)
     image, mount_point = f"{folder}/image", f"{folder}/mounted"
     with open(image, "wb") as file:
         file.truncate(size_bytes)
@@ -183,17 +190,13 @@ def _call(tool: str, *arguments: str) -> None:
         raise BenchError(f"{tool} failed: {' '.join(done.stderr.split())}")
 
 
-def _writeback_kib() -> int:
-    return _meminfo_kib("Dirty:", "Writeback:")
-
-
-def _touch_memory() -> None:
+def _touch_memory(wanted_bytes: int) -> None:
     """Uses some memory for a moment.
 
     A virtual machine may hand free memory back to its host, and getting a page again costs more than a whole request:
     whoever happened to be measured then would pay for it.
     """
-    size_bytes = min(TOUCHED_BYTES_MAX, _meminfo_kib("MemAvailable:") * 1024 // 4)
+    size_bytes = min(wanted_bytes, _meminfo_kib("MemAvailable:") * 1024 // 4)
     if size_bytes:
         mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE).close()
 

@@ -10,7 +10,7 @@ from bench.load import wrk
 from bench.measure import Row, Workload, short_size
 from bench.peers.also import Also
 from bench.peers.holdall import Holdall
-from bench.peers.nginx import Nginx
+from bench.peers.nginx import OPEN_FILES, SMALL_FILES, Nginx
 from bench.peers.python_servers import PythonServer
 from bench.peers.redis import Redis
 
@@ -129,8 +129,8 @@ def _phases(options: Options, also: list[Also]) -> list[Phase]:
     ]
     asked: list[tuple[Kind, Operation, list[Peer]]] = [
         ("put", "put", put_peers),
-        ("get", "get-hot", [*hot, nginx, redis_off, *others]),
-        ("get", "get-disk", [*disk, nginx, *others]),
+        ("get", "get-hot", [*hot, nginx, Nginx("nginx-tuned", OPEN_FILES), redis_off, *others]),
+        ("get", "get-disk", [*disk, nginx, Nginx("nginx-tuned", SMALL_FILES), *others]),
     ]
     phases = []
     for size_bytes in options.sizes_bytes:

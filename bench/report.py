@@ -20,7 +20,7 @@ TITLES: Final = {
     "get": "GET",
     "get-hot": "GET hot",
     "get-disk": "GET from disk",
-    "mixed": "mixed load",
+    "mixed": "mixed",
 }
 
 
@@ -40,7 +40,7 @@ def bases(workload: Workload) -> tuple[str, ...]:
 def title(workload: Workload) -> str:
     """A heading for the workloads that differ only in connections."""
     if workload.operation == "mixed":
-        return "Mixed load in one server's life: PUT and GET of all sizes, then a stream each way"
+        return "Mixed load, one life"
     name = f"{TITLES[workload.operation]} {long_size(workload.size_bytes)}"
     return f"{name}, one stream, {workload.place}" if workload.stream else name
 

@@ -78,7 +78,7 @@ class Runner:
         """PUTs, and mixed loads: each measurement on an empty directory, since it leaves many files."""
         for number in range(self._options.rounds):
             for workload in phase.workloads:
-                for peer in phase.peers:
+                for peer in _rotated(phase.peers, number):
                     with self._measuring(number, (workload,), peer, ground) as samples:
                         if samples is not None:
                             samples[workload] = (
@@ -93,7 +93,7 @@ class Runner:
             sets: dict[str, single.WorkingSet] = {}
             for number in range(self._options.rounds):
                 for workload in phase.workloads:
-                    for peer in phase.peers:
+                    for peer in _rotated(phase.peers, number):
                         with self._measuring(number, (workload,), peer, ground) as samples:
                             if samples is None:
                                 continue
@@ -125,7 +125,7 @@ class Runner:
             if reference:
                 reference.add(number, Sample(rate=rate))
                 _tell(number, f"{put_workload.name}/{SHA256}", reference.samples[number])
-            for peer in phase.peers:
+            for peer in _rotated(phase.peers, number):
                 with self._measuring(number, phase.workloads, peer, ground) as samples:
                     if samples is not None:
                         samples.update(
@@ -160,6 +160,12 @@ class Runner:
         for workload in phase.workloads:
             for row in self._results.of(workload):
                 row.failure = reason
+
+
+def _rotated(peers: tuple[Peer, ...], number: int) -> tuple[Peer, ...]:
+    """The peers, each round beginning with another, so that none always runs first."""
+    at = number % len(peers)
+    return peers[at:] + peers[:at]
 
 
 def _tell(number: int, name: str, sample: Sample) -> None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from bench.ground import is_journaled
 from bench.load import redis
-from bench.process import BenchError
-from support import need_tool
+from bench.process import BenchError, descendants
 
 from bench import goals, measure, options, plan
+from support import DEADLINE_SECONDS, need_tool
 
 ROOT = Path(__file__).parents[2]
 SMALL = measure.Workload("put", 1024, 16)
@@ -41,6 +45,23 @@ def run_bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "bench", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
     )
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def wait_for_load(pid: int) -> dict[int, bytes]:
+    """The command lines of a run's processes by their ids, once its load generator is among them."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        lines = {each: command_line(each) for each in descendants(pid)}
+        if any(b"wrk.lua" in line for line in lines.values()):
+            return lines
+    pytest.fail(f"no load within {DEADLINE_SECONDS} s")
 
 
 def row(peer: str, *rates: float) -> measure.Row:
@@ -74,6 +95,29 @@ def test_a_short_run_measures_each_kind_of_row_and_writes_both_files(tmp_path: P
     assert ET.parse(svg_path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     for heading in ("RATIOS", "ABSOLUTE VALUES", "GOALS", "load average"):
         assert heading in done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the harness reads /proc")
+def test_an_interrupted_run_leaves_no_process_and_no_directory(tmp_path: Path) -> None:
+    for tool in ("wrk", "nginx"):
+        need_tool(tool)
+    files = ["--json", str(tmp_path / "figures.json"), "--svg", str(tmp_path / "plot.svg")]
+    command = [sys.executable, "-m", "bench", "--quick", "--tmpfs", "--seconds", "60", "--only", "put-1k-c16/nginx"]
+    with subprocess.Popen([*command, *files], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as bench:
+        try:
+            lines = wait_for_load(bench.pid)
+        finally:
+            bench.send_signal(signal.SIGTERM)
+            output = bench.communicate(timeout=60)[0].decode()
+    places = {
+        found[0].decode() for line in lines.values() if (found := re.search(rb"/dev/shm/holdall-bench-\w+", line))
+    }
+
+    assert bench.returncode == 130
+    assert "INTERRUPTED" in output
+    assert json.loads((tmp_path / "figures.json").read_text())["interrupted"] is True
+    assert [pid for pid, line in lines.items() if line and command_line(pid) == line] == []
+    assert [os.path.exists(place) for place in places] == [False]
 
 
 def test_rows_of_absent_programs_are_skipped_with_the_package_that_has_them(
@@ -142,6 +186,22 @@ def test_a_goal_is_judged_by_the_ratio_of_the_same_run(rate: float, met: bool) -
 
     assert judged["PUT 1 KiB, 16 connections, os / nginx DAV"] is met
     assert judged["GET 1 KiB, 16 connections, hot / nginx"] is None
+
+
+@pytest.mark.parametrize(
+    ("filesystem", "device", "journaled"),
+    [
+        ("xfs", "sda1", True),
+        ("btrfs", "", True),
+        ("tmpfs", "", False),
+        ("overlay", "", False),
+        ("ext4", "absent", False),
+    ],
+)
+def test_only_file_systems_known_to_have_a_journal_count_as_journaled(
+    filesystem: str, device: str, journaled: bool
+) -> None:
+    assert is_journaled(filesystem, device) is journaled
 
 
 def test_redis_benchmark_figures_are_read_from_its_csv() -> None:

@@ -6,11 +6,11 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from support import Server, running_server
 
 from holdall.limits import MIB
 from holdall.stores.http import HTTPStore
 from holdall.testing.conformance import StoreConformance
+from support import Server, running_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -105,8 +105,8 @@ def key_bits(key: str) -> float:
         (any(not character.isalnum() for character in key), 33),
     ):
         alphabet += size if present else 0
-    variety = min(alphabet, 2 * len(set(key)))
-    return len(key) * math.log2(variety) if variety > 1 else 0.0
+    length = min(len(key), 3 * len(set(key)))  # one character over and over is not much longer than the character
+    return length * math.log2(alphabet) if alphabet else 0.0
 
 
 def judge_key(key: str) -> Finding:

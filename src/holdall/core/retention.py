@@ -5,7 +5,7 @@ Plan, then act: these decide, the sweeper and the store act. Times are integer n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from holdall.limits import TOUCH_FRACTION, TOUCH_NS_MAX
 
@@ -18,18 +18,20 @@ class Retention:
         length_ns: Nanoseconds from last use to expiry; None keeps everything for ever.
         start_ns: When this server started; nothing expires sooner than one length after it.
         lag_ns_max: The recorded last use never lags a use by more than this.
+        grain_ns: How far the recorded last use may lag the real one; a sweep waits this much longer.
     """
 
     length_ns: int | None
     start_ns: int = 0
     lag_ns_max: int = TOUCH_NS_MAX
+    grain_ns: int = field(init=False, compare=False)
 
-    @property
-    def grain_ns(self) -> int:
-        """How far the recorded last use may lag the real one; a sweep waits this much longer."""
-        if self.length_ns is None:
-            return self.lag_ns_max
-        return min(self.length_ns // TOUCH_FRACTION, self.lag_ns_max)
+    def __post_init__(self) -> None:
+        """Works the grain out once: every read asks for it."""
+        grain_ns = self.lag_ns_max
+        if self.length_ns is not None:
+            grain_ns = min(self.length_ns // TOUCH_FRACTION, grain_ns)
+        object.__setattr__(self, "grain_ns", grain_ns)
 
     def must_record(self, recorded_ns: int, now_ns: int) -> bool:
         """Whether a use at `now_ns` must be written down, given the last use already recorded."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import stat
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -48,17 +49,24 @@ class Access:
             return
         try:
             status = os.stat(self._path)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             self._key, self._seen = None, None
+            return
+        except OSError:
+            self._keep_or_lock()
             return
         seen = (status.st_mtime_ns, status.st_size, status.st_ino)
         if seen == self._seen:
+            return
+        if not stat.S_ISREG(status.st_mode):  # to open a FIFO would be to wait for its writer
+            self._keep_or_lock()
             return
         try:
             with open(self._path, "rb") as file:
                 key = file.read(API_KEY_BYTES_MAX + 1).strip()
         except OSError:
-            return  # being replaced: the old key holds until the new one can be read
+            self._keep_or_lock()
+            return
         self._seen = seen
         # An empty file is a key nobody has: to lock the server, not to open it.
         self._key = key if 0 < len(key) <= API_KEY_BYTES_MAX else os.urandom(32)
@@ -91,6 +99,11 @@ class Access:
         """How long the answer to this client's failure is held back."""
         count = self._failures.get(client, 0)
         return min(FAILURE_DELAY_SECONDS_MAX, _FIRST_DELAY_SECONDS * 2 ** min(count - 1, 16)) if count else 0.0
+
+    def _keep_or_lock(self) -> None:
+        """The key file is there but cannot be read: the old key holds, and without one nobody has it."""
+        if self._key is None:
+            self._key = os.urandom(32)
 
     def _fail(self, client: str) -> None:
         self.failures += 1

@@ -17,7 +17,7 @@ from holdall.stores.base import Kind
 
 if TYPE_CHECKING:
     from holdall.core.address import Address
-    from holdall.stores.base import Info
+    from holdall.stores.abilities import Glimpse
 
 _ENTRY_OVERHEAD_BYTES: Final = 700
 """What an entry takes besides its body: head, key and the objects that hold them."""
@@ -75,18 +75,20 @@ class HotCache:
             self._drop_removed()
         return self._position
 
-    def keep(self, target: bytes, head: bytes, body: bytes, info: Info, position: int) -> None:
+    def keep(self, target: bytes, head: bytes, glimpse: Glimpse, position: int) -> None:
         """Keeps an answer.
 
         Args:
             target: The request target it answers.
             head: Its headers after the Date line.
-            body: Its body.
-            info: Of the entry; only blobs are kept.
+            glimpse: The entry; only blobs are kept.
             position: The removals seen before the entry was read; if there were more since, it is not kept.
         """
+        if self._max == 0 or glimpse.kind is not Kind.BLOB:
+            return
+        body = glimpse.data
         cost = len(body) + len(head) + _ENTRY_OVERHEAD_BYTES
-        if info.kind is not Kind.BLOB or cost * 4 > self._max or position != self.position():
+        if cost * 4 > self._max or position != self.position():
             return
         self._drop(target)
         self._hot[target] = Hot(head, body, time.monotonic() + CACHE_RECHECK_SECONDS)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from holdall.server.service import Service
 
+_PUTS: Final = frozenset({b"PUT", b"POST"})
 _LINGER_SECONDS: Final = 2.0
 _DROPPED_BODY_BYTES_MAX: Final = 64 * 1024
 """A refused request's body up to this is read to its end and the connection kept; a larger one ends it."""
@@ -175,20 +176,12 @@ class Connection(Protocol):
         self._head_bytes = 0
         exchange = Exchange(self, method, self._target, keep_alive=self._parser.should_keep_alive())
         exchange.http_1_0 = version == "1.0"
-        try:
-            exchange.read_headers(self._headers, version)
-        except HTTPError as error:
-            exchange.keep_alive = False  # where a body ends is not certain any more
-            self._queue.append(exchange)
-            self._receiving = exchange
-            self._stop(error)
+        quick_put = self._target == b"/" and method in _PUTS and version == "1.1"
+        if not (quick_put and self._service.quick.admit_put(exchange, self._headers)):
+            self._read_headers(exchange, version)
         self._receiving = exchange
         self._body_bytes, self._body_since = 0, self._service.now
         self._enter(Phase.BODY)
-        try:
-            self._service.router.admit(exchange)
-        except HoldallError as error:
-            exchange.refuse(error)
         self._queue.append(exchange)
         if exchange.expects_continue and exchange.refusal is None and len(self._queue) == 1:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -197,6 +190,7 @@ class Connection(Protocol):
 
     def on_body(self, piece: bytes) -> None:
         """A piece of the body."""
+        self._began = True
         exchange = self._receiving
         if exchange is not None:
             self._take_body(exchange, piece)
@@ -212,6 +206,20 @@ class Connection(Protocol):
             exchange.complete = True
             self._enter(Phase.ANSWER)
             self._advance()
+
+    def _read_headers(self, exchange: Exchange, version: str) -> None:
+        """Takes the headers and settles whether the request may go on."""
+        try:
+            exchange.read_headers(self._headers, version)
+        except HTTPError as error:
+            exchange.keep_alive = False  # where a body ends is not certain any more
+            self._queue.append(exchange)
+            self._receiving = exchange
+            self._stop(error)
+        try:
+            self._service.router.admit(exchange)
+        except HoldallError as error:
+            exchange.refuse(error)
 
     # --- for the exchange and the sender ---
 
@@ -281,13 +289,13 @@ class Connection(Protocol):
             return
         if self._lost:
             return
-        if self.phase is not Phase.HEAD or self._began:
+        if self.phase not in {Phase.HEAD, Phase.BODY} or self._began:
             self._fed_bytes = 0
         else:
-            # httptools keeps an unfinished header to itself, so what it was fed is counted too.
+            # httptools keeps an unfinished header or trailer to itself, so what it was fed is counted too.
             self._fed_bytes += len(data)
             if self._fed_bytes > HEADER_BYTES_MAX + TARGET_BYTES_MAX:
-                self._refuse_connection(HTTPError(431, "The request's head is too long."))
+                self._refuse_connection(HTTPError(431, "The request's head or trailers are too long."))
                 return
         exchange = self._receiving
         if exchange is not None and exchange.length and exchange.length > exchange.body.size_bytes:

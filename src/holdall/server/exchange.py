@@ -29,6 +29,13 @@ _SINGLE: Final = {
 }
 """Headers that may come once; two that disagree are how requests are smuggled."""
 
+_NAMES: Final = {
+    spelling.encode(): name
+    for name in (*_SINGLE, "accept", "accept-encoding", "connection", "content-digest", "origin", "user-agent")
+    for spelling in (name, name.title())
+}
+"""The common headers in their common spellings, to spare the work of folding them."""
+
 
 class Exchange:
     """A request whose head has been read.
@@ -97,9 +104,12 @@ class Exchange:
         Raises:
             HTTPError: They contradict themselves or ask for what there is not.
         """
+        if version not in {"1.0", "1.1"}:  # the parser lets 0.9 and 2.0 pass
+            raise HTTPError(505, "The versions spoken here are HTTP/1.1 and HTTP/1.0.")
         headers = self.headers
         for raw_name, raw_value in raw:
-            name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1").strip(" \t")
+            name = _NAMES.get(raw_name) or raw_name.decode("latin-1").lower()
+            value = raw_value.decode("latin-1").strip(" \t")
             if name in headers:
                 if name in _SINGLE:
                     raise HTTPError(400, f"The header {name} came more than once.")

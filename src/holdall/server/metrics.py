@@ -43,6 +43,8 @@ EXPIRED: Final = _PLAIN + 5
 ENTRIES: Final = _PLAIN + 6
 ENTRY_BYTES: Final = _PLAIN + 7
 SWEEPS: Final = _PLAIN + 8
+_QUICK_STATUS: Final = _REQUESTS + _STATUS_INDEX[200]
+_QUICK_LATENCY: Final = _LATENCY
 _ROW_WORDS: Final = _PLAIN + 16
 
 
@@ -78,6 +80,13 @@ class Metrics:
         base = _LATENCY + verb_index * _LATENCY_ROW
         gathered[base + bisect_left(_BUCKETS_SECONDS, seconds)] += 1
         gathered[base + _LATENCY_ROW - 1] += int(seconds * 1e9)
+
+    def count_quick(self, sent_bytes: int) -> None:
+        """Counts a GET answered at once with 200: the same as `count` and `add`, in three additions."""
+        gathered = self._gathered
+        gathered[_QUICK_STATUS] += 1
+        gathered[_QUICK_LATENCY] += 1
+        gathered[SENT_BYTES] += sent_bytes
 
     def add(self, counter: int, amount: int = 1) -> None:
         """Adds to one of this worker's counters."""

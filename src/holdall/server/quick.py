@@ -7,17 +7,20 @@ and goes the general way, which answers the same.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from holdall.core.address import Address
 from holdall.errors import HoldallError
-from holdall.server.metrics import CACHE_HITS, SENT_BYTES
+from holdall.limits import SMALL_BYTES_MAX
+from holdall.server.metrics import CACHE_HITS
 from holdall.server.reply import small_head
 from holdall.stores.abilities import Immediate
 
 if TYPE_CHECKING:
     from asyncio import Transport
 
+    from holdall.server.exchange import Exchange
     from holdall.server.service import Service
 
 _PLAIN_NAMES: Final = frozenset(
@@ -26,6 +29,10 @@ _PLAIN_NAMES: Final = frozenset(
     for name in (plain, plain.title(), plain.upper())
 )
 """Headers that change nothing here, as clients write them; a GET with others goes the general way."""
+_PATH: Final = re.compile(rb"/[0-9a-f]{64}\.tig")
+_LENGTHS: Final = frozenset({b"content-length", b"Content-Length"})
+_TYPES: Final = frozenset({b"content-type", b"Content-Type"})
+_LENGTH_DIGITS_MAX: Final = 7
 _HOSTS: Final = frozenset({b"host", b"Host", b"HOST"})
 
 
@@ -69,27 +76,52 @@ class Quick:
                 return False
             head, body = found
         transport.write(b"".join((self._service.date.ok, head, body)))
-        metrics = self._metrics
-        metrics.count(b"GET", 200, 0.0)
-        metrics.add(SENT_BYTES, len(body))
+        self._metrics.count_quick(len(body))
         log = self._service.log
         if log.access != "off":
             log.request(client, b"GET", target, 200, len(body), 0.0)
+        return True
+
+    def admit_put(self, exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> bool:
+        """Admits a plain small PUT of `/`, or returns False and has done nothing.
+
+        What it leaves out of the general way is only what cannot matter here: conditions, keys, digests, origins.
+
+        Args:
+            exchange: The request, its headers not read yet.
+            headers: As sent.
+        """
+        if self._service.access.has_key or self._immediate is None:
+            return False
+        hosts, length = 0, None
+        for name, value in headers:
+            if name in _LENGTHS:
+                if length is not None or not value.isdigit() or len(value) > _LENGTH_DIGITS_MAX:
+                    return False
+                length = int(value)
+            elif name in _HOSTS:
+                hosts += 1
+            elif name not in _PLAIN_NAMES and name not in _TYPES:
+                return False
+        if hosts != 1 or length is None or length > min(SMALL_BYTES_MAX, self._service.settings.size_bytes_max):
+            return False
+        self._service.router.admit_put(exchange, length)
         return True
 
     def _read(self, target: bytes) -> tuple[bytes, bytes] | None:
         """Head and body of a small entry, or None where it takes more."""
         if self._immediate is None:
             return None
+        if not _PATH.fullmatch(target):
+            return None
+        address = Address(bytes.fromhex(target[1:65].decode("ascii")))
+        position = self._cache.position()
         try:
-            address = Address.parse_path(target.decode("latin-1"))
-            position = self._cache.position()
-            found = self._immediate.get_now(address)
+            glimpse = self._immediate.get_now(address)
         except HoldallError:
             return None
-        if found is None:
+        if glimpse is None:
             return None
-        info, data = found
-        head = small_head(info)
-        self._cache.keep(target, head, data, info, position)
-        return head, data
+        head = small_head(glimpse)
+        self._cache.keep(target, head, glimpse, position)
+        return head, glimpse.data

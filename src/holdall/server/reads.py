@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     from holdall.server.exchange import Exchange
     from holdall.server.service import Service
     from holdall.server.target import Query
+    from holdall.stores.abilities import Glimpse
     from holdall.stores.base import Info
 
 _RANGE: Final = re.compile(r"bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})", re.ASCII)
 _SPECIAL: Final = ("range", "if-none-match", "if-modified-since", "if-match", "if-unmodified-since")
+_BEYOND: Final = 10**19
+"""Past the end of any entry, and more than a Range header here can name; unlike None it makes `bytes=0-` a part."""
 _LISTING_PIECE_LINES: Final = 512
 
 
@@ -48,23 +51,24 @@ class Reads:
     def entry(self, exchange: Exchange) -> None:
         """GET or HEAD of an address."""
         query = exchange.target.query
-        if self._immediate is not None and exchange.method == b"GET" and _is_plain(exchange, query):
+        if self._immediate is not None and exchange.method == b"GET" and self._is_plain(exchange, query):
             address = exchange.target.address
             assert address is not None  # noqa: S101 - the route is an entry's
             found = self._immediate.get_now(address)
             if found is not None:
-                self._answer_small(exchange, *found)
+                self._answer_small(exchange, found)
                 return
         self._service.answer_with(exchange, self._entry(exchange, query))
 
-    def _answer_small(self, exchange: Exchange, info: Info, data: bytes) -> None:
-        if self._service.common_headers(exchange):
-            reply = Reply(200, data)
-            self._describe(reply, exchange.target.query, info)
-            exchange.answer(reply)
-            return
-        head = small_head(info, exchange.target.query.content_type or OCTETS)
-        exchange.connection.answer_small(exchange, head, data, 200)
+    def _answer_small(self, exchange: Exchange, glimpse: Glimpse) -> None:
+        content_type = exchange.target.query.content_type or OCTETS
+        exchange.connection.answer_small(exchange, small_head(glimpse, content_type), glimpse.data, 200)
+
+    def _is_plain(self, exchange: Exchange, query: Query) -> bool:
+        """Whether a GET asks for the whole of an entry and nothing more."""
+        if query.burst_depth or query.take or not query.touch or self._service.common_headers(exchange):
+            return False
+        return not any(name in exchange.headers for name in _SPECIAL)
 
     async def _entry(self, exchange: Exchange, query: Query) -> Reply:
         address = exchange.target.address
@@ -197,13 +201,6 @@ class Reads:
         exchange.answer(Reply(200, text, metrics.CONTENT_TYPE, [("Cache-Control", "no-store")]))
 
 
-def _is_plain(exchange: Exchange, query: Query) -> bool:
-    """Whether a GET asks for the whole of an entry and nothing more."""
-    if query.burst_depth or query.take or not query.touch:
-        return False
-    return not any(name in exchange.headers for name in _SPECIAL)
-
-
 def _span(exchange: Exchange, version: str | None, changed: int | None) -> Span:
     """The part that a Range header asks for; all of it where the header is none of ours (RFC 9110, 14.2)."""
     found = _RANGE.fullmatch(exchange.headers.get("range", "").strip())
@@ -215,10 +212,10 @@ def _span(exchange: Exchange, version: str | None, changed: int | None) -> Span:
         if not current:
             return WHOLE
     if not found[1]:
-        return Span(-int(found[2])) if int(found[2]) else Span((1 << 63) - 1)
+        return Span(-int(found[2])) if int(found[2]) else Span(_BEYOND)
     start = int(found[1])
-    stop = int(found[2]) + 1 if found[2] else None
-    if stop is not None and stop <= start:
+    stop = int(found[2]) + 1 if found[2] else _BEYOND
+    if stop <= start:
         return WHOLE
     return Span(start, stop)
 

@@ -65,7 +65,7 @@ class Router:
         key = Route(writes.key, Takes.HASHED, needs_key=True)
         health, metrics, preflight = Route(reads.health), Route(reads.metrics), Route(self._preflight)
         self._routes: dict[tuple[Place, bytes], Route] = {
-            **{(Place.ROOT, method): put for method in _WRITES},
+            **{(place, method): put for place in (Place.ROOT, Place.UPLOAD) for method in _WRITES},
             **{(Place.ENTRY, method): write for method in _WRITES},
             **{(Place.KEY_VALUE, method): key for method in _WRITES},
             **{(Place.ROOT, method): listing for method in (b"GET", b"HEAD")},
@@ -77,7 +77,7 @@ class Router:
         }
         if service.settings.cors is not None:
             self._routes |= {(place, b"OPTIONS"): preflight for place in Place if place is not Place.NOWHERE}
-        self._reads = reads
+        self._put = put
 
     def admit(self, exchange: Exchange) -> None:
         """Settles, from the head alone, whether the request may go on, and where its body goes.
@@ -100,6 +100,16 @@ class Router:
         if exchange.length is not None and exchange.length > limit:
             raise TooLargeError(f"The body is over {limit} bytes.")
         exchange.body = self._body(exchange, route.takes, limit)
+
+    def admit_put(self, exchange: Exchange, length: int) -> None:
+        """Lets a small PUT of `/` go on that `Quick` has seen to be plain.
+
+        Args:
+            exchange: The request.
+            length: Its Content-Length.
+        """
+        exchange.target, exchange.route, exchange.length = _ROOT_TARGET, self._put, length
+        exchange.body = Stored(self._service.store, self._service.settings.size_bytes_max, None)
 
     def handle(self, exchange: Exchange) -> None:
         """Lets the handler answer a request whose body is there."""
@@ -130,11 +140,11 @@ class Router:
             raise
 
     def _no_route(self, target: Target) -> HTTPError:
-        if target.place is Place.NOWHERE:
+        if target.place in {Place.UPLOAD, Place.NOWHERE}:
             return HTTPError(
                 404,
                 f"{target.path[:80]!a} is not a path here.",
-                hint="Entries are at /<64 lowercase hex digits>.tig, and new blobs go to / (curl -T adds a file name).",
+                hint="Entries are at /<64 lowercase hex digits>.tig, and new blobs go to /.",
             )
         allowed = ", ".join(method.decode() for place, method in self._routes if place is target.place)
         return HTTPError(405, f"The methods here are {allowed}.", headers=(("Allow", allowed),))

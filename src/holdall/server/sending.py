@@ -145,6 +145,9 @@ class Sender:
         except HoldallError as error:
             self._service.log_error(exchange, error)
             self._transport.abort()  # the length was promised; only an aborted connection says it was not kept
+        except BaseException:
+            self._transport.abort()  # whatever it was, the client must not wait for it
+            raise
         else:
             answered(exchange, reply.status, size, close=reply.close)
             return
@@ -165,8 +168,9 @@ class Sender:
         if reading.stop - reading.start <= SMALL_BYTES_MAX:
             await self._drained()
             self._transport.write(await reading.read())
-        elif isinstance(reading, FileBacked) and not self.is_tls:
-            await self._send_file(reading.fileno(), reading.start, reading.stop)
+        elif isinstance(reading, FileBacked) and not self.is_tls and (sock := self._duplicate()) is not None:
+            with sock:
+                await self._send_file(sock, reading.fileno(), reading.start, reading.stop)
         else:
             async for piece in reading:
                 await self._drained()
@@ -195,23 +199,28 @@ class Sender:
         finally:
             self._transport.set_write_buffer_limits()
 
-    async def _send_file(self, fd: int, start: int, stop: int) -> None:
+    def _duplicate(self) -> socket.socket | None:
+        """The connection's socket once more, to write to directly; None where no descriptor is left for it."""
+        try:
+            return socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
+        except OSError:
+            return None
+
+    async def _send_file(self, sock: socket.socket, fd: int, start: int, stop: int) -> None:
         await self._flushed()
         loop = asyncio.get_running_loop()
-        own = self._transport.get_extra_info("socket")
-        with socket.socket(fileno=os.dup(own.fileno())) as duplicate:
-            at = start
-            while at < stop:
-                if self._lost:
-                    raise _GoneError
-                pumped = await self._send_some(loop, duplicate, fd, at, stop)
-                at += pumped.size_bytes
-                if pumped.size_bytes:
-                    self._progress_at = self._service.now
-                if pumped.flow is Flow.CLOSED:
-                    raise _GoneError
-                if pumped.flow is Flow.IDLE:
-                    await self._socket_writable(loop, duplicate)
+        at = start
+        while at < stop:
+            if self._lost:
+                raise _GoneError
+            pumped = await self._send_some(loop, sock, fd, at, stop)
+            at += pumped.size_bytes
+            if pumped.size_bytes:
+                self._progress_at = self._service.now
+            if pumped.flow is Flow.CLOSED:
+                raise _GoneError
+            if pumped.flow is Flow.IDLE:
+                await self._socket_writable(loop, sock)
 
     async def _send_some(
         self, loop: asyncio.AbstractEventLoop, sock: socket.socket, fd: int, at: int, stop: int

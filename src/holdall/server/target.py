@@ -33,10 +33,13 @@ class Place(Enum):
     HAVE = "/-/have"
     HEALTH = "/-/health"
     METRICS = "/-/metrics"
+    UPLOAD = "/<file name>"
     NOWHERE = ""
 
 
-_FIXED: Final = {place.value: place for place in Place if place not in {Place.ENTRY, Place.NOWHERE}}
+_FIXED: Final = {place.value: place for place in Place if place not in {Place.ENTRY, Place.UPLOAD, Place.NOWHERE}}
+_UPLOAD_NAME: Final = re.compile(r"/([!-.0-~]{1,765})", re.ASCII)
+"""One visible segment: a file name of 255 bytes, percent-encoded."""
 
 
 @dataclass(slots=True)
@@ -98,13 +101,24 @@ def parse_target(raw: bytes) -> Target:
         try:
             address = Address.parse_path(path)
         except UsageError:
-            pass
+            if _is_upload(path):
+                place = Place.UPLOAD
         else:
             place = Place.ENTRY
     target = Target(place, path, address)
     if query:
         _read_query(target.query, query)
     return target
+
+
+def _is_upload(path: str) -> bool:
+    """Whether the path is a file name, as `curl -T file http://host/` adds it; on a write it says nothing.
+
+    A name like an entry's is more likely a mistyped address, which must not quietly become another one.
+    """
+    found = _UPLOAD_NAME.fullmatch(path)
+    name = b"" if found is None else unquote_to_bytes(found[1])
+    return not (name in {b"", b".", b".."} or b"/" in name or b"\0" in name or name.lower().endswith(b".tig"))
 
 
 def _read_query(query: Query, text: str) -> None:

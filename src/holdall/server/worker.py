@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -81,6 +82,7 @@ async def _serve(settings: Settings, place: Place, on_ready: Callable[[], None])
         durability=settings.durability,
         retention=Retention(settings.retention_ns, place.start_ns),
         journal=True,
+        second_process=2 * settings.workers <= (os.cpu_count() or 1),
         size_bytes_max=settings.size_bytes_max,
     )
     metrics = Metrics(place.shared, place.row)

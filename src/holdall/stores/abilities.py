@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
-from holdall.stores.base import ALWAYS, WHOLE
+from holdall.stores.base import ALWAYS, WHOLE, Kind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -129,6 +129,22 @@ class Spooling(Protocol):
         ...
 
 
+class Glimpse(NamedTuple):
+    """A small entry, read whole at once.
+
+    Attributes:
+        kind: Blob or slot.
+        version: As `Info.version`.
+        used_ns: As `Info.used_ns`.
+        data: All of its bytes.
+    """
+
+    kind: Kind
+    version: str
+    used_ns: int
+    data: bytes
+
+
 @runtime_checkable
 class Immediate(Protocol):
     """A store that can serve small bytes without waiting, so that no task need be made for them.
@@ -136,7 +152,7 @@ class Immediate(Protocol):
     Both calls come from one event loop's thread and never block on anything but a fast local disk.
     """
 
-    def get_now(self, address: Address) -> tuple[Info, bytes] | None:
+    def get_now(self, address: Address) -> Glimpse | None:
         """Reads a small entry as a use of it, or returns None: not now, ask `get`.
 
         Raises:

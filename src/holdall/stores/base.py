@@ -40,6 +40,9 @@ class Kind(Enum):
     BLOB = "blob"
     SLOT = "slot"
 
+    __hash__ = object.__hash__
+    """Members are single, and Enum's own hash is a Python call; kinds are looked up on the quickest path."""
+
 
 @dataclass(frozen=True, slots=True)
 class Info:

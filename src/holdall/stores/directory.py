@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from holdall.errors import NotFoundError, StoreError
 from holdall.limits import BODY_BYTES_MAX, SMALL_BYTES_MAX
+from holdall.stores.abilities import Glimpse
 from holdall.stores.base import ALWAYS, WHOLE, Info, Kind, Span, pieces
 from holdall.stores.disk import Disk, translated
 from holdall.stores.entry_file import info_of
 from holdall.stores.file_reading import FileReading
 from holdall.stores.listing import SweepReport, newest_first, sweep
+from holdall.stores.placer import Placer
 from holdall.stores.shelf import UNKNOWN_RETENTION, Durability, Shelf
 from holdall.stores.slot_shelf import SlotShelf
 from holdall.stores.small_writes import SmallWrites
@@ -49,11 +51,11 @@ class DirectoryStore:
     Open one with `open`. Concurrency: the calls of one object belong to one event loop.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, placer: Placer | None = None) -> None:
         self._shelf = shelf
         self._slots = SlotShelf(shelf)
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="holdall-disk")
-        self._small_writes = SmallWrites(shelf, self._executor)
+        self._small_writes = SmallWrites(shelf, self._executor, placer)
         self._turns: dict[bytes, asyncio.Lock] = {}
         self._closed = False
 
@@ -66,6 +68,7 @@ class DirectoryStore:
         retention: Retention = UNKNOWN_RETENTION,
         create: bool = True,
         journal: bool = False,
+        second_process: bool = False,
         size_bytes_max: int = BODY_BYTES_MAX,
         disk: Callable[[str], Disk] = Disk,
     ) -> DirectoryStore:
@@ -77,6 +80,7 @@ class DirectoryStore:
             retention: When entries expire, and so how often a use is written down.
             create: Make the directory if it is missing.
             journal: Make small writes durable in groups, through a journal of 64 MiB; for a server.
+            second_process: Let a process beside this one create the files of small writes (see `placer`).
             size_bytes_max: Largest entry.
             disk: The seam to the operating system.
 
@@ -102,7 +106,7 @@ class DirectoryStore:
                 except BaseException:
                     seam.close()
                     raise
-            return cls(shelf)
+            return cls(shelf, Placer(path) if second_process and seam.unnamed else None)
 
         return await asyncio.get_running_loop().run_in_executor(None, opened)
 
@@ -179,6 +183,7 @@ class DirectoryStore:
         """Makes durable what is on its way and lets go; see `Blobs.aclose`."""
         if not self._closed:
             self._closed = True
+            self._small_writes.close()
             await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
             await asyncio.get_running_loop().run_in_executor(None, self._shelf.close)
 
@@ -223,10 +228,9 @@ class DirectoryStore:
 
     # --- Immediate ---
 
-    def get_now(self, address: Address) -> tuple[Info, bytes] | None:
+    def get_now(self, address: Address) -> Glimpse | None:
         """Reads a small entry without waiting; see `Immediate.get_now`."""
-        found = self._shelf.read_now(address)
-        return None if found is None else (info_of(address, found[1], found[0], self._shelf.retention), found[2])
+        return self._shelf.glimpse(address)
 
     def put_now(self, data: bytes, done: Callable[[Address | HoldallError], None]) -> None:
         """Stores small bytes without waiting; see `Immediate.put_now`."""

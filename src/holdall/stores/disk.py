@@ -54,11 +54,21 @@ def translated() -> Iterator[None]:
         translate(error)
 
 
+@contextmanager
+def unless_read_only() -> Iterator[None]:
+    """Lets go what a read-only disk, or a file of another owner, does not allow to write down."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _READ_ONLY:
+            raise
+
+
 class Disk:
     """The calls that change one directory, each a single system call where the system has one.
 
-    Durability: nothing is durable until `sync_data` (contents of one file), `sync_names` (names in the directory) or
-    `sync_all` (the file system) has returned.
+    Durability: nothing is durable until `sync_data` (contents of one file), `sync_file` (its mode and times too),
+    `sync_names` (names in the directory) or `sync_all` (the file system) has returned.
 
     Args:
         path: The directory; it must exist.
@@ -162,6 +172,10 @@ class Disk:
     def sync_data(self, fd: int) -> None:
         """Returns when the contents and length of an open file survive a power cut."""
         getattr(os, "fdatasync", os.fsync)(fd)
+
+    def sync_file(self, fd: int) -> None:
+        """Returns when an open file survives a power cut, its mode and times included."""
+        os.fsync(fd)
 
     def sync_names(self) -> None:
         """Returns when the directory's names survive a power cut."""

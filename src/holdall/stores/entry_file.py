@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from holdall.core.address import Address
 from holdall.limits import CHUNK_BYTES
 from holdall.stores.base import Info, Kind
+from holdall.stores.disk import unless_read_only
 
 if TYPE_CHECKING:
     from holdall.core.retention import Retention
@@ -25,12 +26,12 @@ SLOT_MODE: Final = 0o644
 TEMPORARY_PREFIX: Final = ".holdall-tmp-"
 
 
+_KIND_OF_MODE: Final = {stat.S_IFREG | BLOB_MODE: Kind.BLOB, stat.S_IFREG | SLOT_MODE: Kind.SLOT}
+
+
 def kind_of(status: os.stat_result) -> Kind | None:
-    """What the mode bits say a regular file is, or None where they do not say."""
-    permissions = status.st_mode & 0o777
-    if permissions == BLOB_MODE:
-        return Kind.BLOB
-    return Kind.SLOT if permissions == SLOT_MODE else None
+    """What type and mode bits say a file is, or None where they do not say, or it is no regular file."""
+    return _KIND_OF_MODE.get(status.st_mode)
 
 
 def is_entry(status: os.stat_result) -> bool:
@@ -38,7 +39,7 @@ def is_entry(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode)
 
 
-def used_ns(status: os.stat_result, kind: Kind) -> int:
+def last_use_ns(status: os.stat_result, kind: Kind) -> int:
     """The recorded last use, nanoseconds since 1970."""
     return status.st_mtime_ns if kind is Kind.BLOB else max(status.st_mtime_ns, status.st_atime_ns)
 
@@ -50,7 +51,7 @@ def version_of(address: Address, status: os.stat_result, kind: Kind) -> str:
 
 def info_of(address: Address, status: os.stat_result, kind: Kind, retention: Retention) -> Info:
     """What the file's status says of the entry."""
-    used = used_ns(status, kind)
+    used = last_use_ns(status, kind)
     return Info(
         address=address,
         kind=kind,
@@ -76,7 +77,8 @@ def classify(disk: Disk, address: Address) -> Kind:
             while piece := os.read(fd, CHUNK_BYTES):
                 digest.update(piece)
             kind = Kind.BLOB if digest.digest() == address else Kind.SLOT
-            disk.set_mode(fd, BLOB_MODE if kind is Kind.BLOB else SLOT_MODE)
+            with unless_read_only():  # then it is hashed at each read
+                disk.set_mode(fd, BLOB_MODE if kind is Kind.BLOB else SLOT_MODE)
         return kind
     finally:
         os.close(fd)

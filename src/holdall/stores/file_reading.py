@@ -38,7 +38,7 @@ class FileReading:
         try:
             self.start, self.stop = span.resolve(info.size_bytes)
         except BaseException:
-            os.close(fd)
+            self.close()
             raise
 
     def fileno(self) -> int:

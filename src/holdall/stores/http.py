@@ -12,11 +12,10 @@ do, such as a compare-and-swap, is refused for others before it can do harm.
 from __future__ import annotations
 
 import base64
-import secrets
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from holdall.core.address import PATH_CHARS, Address
+from holdall.core.address import Address
 from holdall.errors import (
     AccessError,
     AddressError,
@@ -30,8 +29,9 @@ from holdall.errors import (
     UsageError,
     VersionMismatchError,
 )
-from holdall.limits import CHUNK_BYTES, CLIENT_CONNECTIONS, HAVE_BYTES_MAX
+from holdall.limits import CLIENT_CONNECTIONS
 from holdall.stores.base import ABSENT, ALWAYS, WHOLE, IfVersion, Info, Kind
+from holdall.stores.http_catalogue import Catalogue
 from holdall.stores.http_reading import CopiedReading, HTTPReading, copied, reading_of
 from holdall.stores.http_request import Outgoing, Request
 from holdall.stores.http_session import Session
@@ -46,16 +46,13 @@ from holdall.stores.http_wire import (
     range_header,
     split_url,
 )
-from holdall.stores.ordered import in_order, taken_in
+from holdall.stores.ordered import in_order
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator, Iterable
 
     from holdall.stores.base import Condition, Source, Span
-
-_HAVE_BATCH: Final = HAVE_BYTES_MAX // (PATH_CHARS + 1) - 1
-_LINE_BYTES_MAX: Final = 512
 
 
 class HTTPStore:
@@ -78,7 +75,7 @@ class HTTPStore:
         base, key_in_url = split_url(url)
         key = check_key(api_key) if api_key is not None else key_in_url
         self._session = Session(base, api_key=key, tls=tls)
-        self._asks_batches = True
+        self._catalogue = Catalogue(self._session)
 
     @property
     def url(self) -> str:
@@ -165,26 +162,13 @@ class HTTPStore:
                 if info is not None:
                     yield info
 
-    async def addresses(self) -> AsyncIterator[Address]:
+    def addresses(self) -> AsyncIterator[Address]:
         """Yields the address of every entry in the order of `entries`; see `AddressListing.addresses`."""
-        rest = b""
-        async with aclosing(taken_in(self._listing())) as pieces:
-            async for piece in pieces:
-                *lines, rest = (rest + piece).split(b"\n")
-                for line in lines:
-                    yield _listed(line)
-                if len(rest) > _LINE_BYTES_MAX:
-                    raise _not_a_listing()
-        if rest:
-            yield _listed(rest)
+        return self._catalogue.addresses()
 
     async def missing(self, addresses: Iterable[Address]) -> list[Address]:
         """Which of `addresses` are not there; see `BatchExistence.missing`."""
-        asked = list(dict.fromkeys(addresses))
-        absent = []
-        for at in range(0, len(asked), _HAVE_BATCH):
-            absent += await self._missing(asked[at : at + _HAVE_BATCH])
-        return absent
+        return await self._catalogue.missing(addresses)
 
     async def aclose(self) -> None:
         """Closes all connections; see `Blobs.aclose`."""
@@ -227,11 +211,12 @@ class HTTPStore:
 
     async def append(self, address: Address, source: Source) -> Info:
         """Adds to a slot; see `Slots.append`."""
+        body = Outgoing(source)
         request = Request(
             method="PUT",
             path=address.path,
             query={"append": "1"},
-            body=Outgoing(source),
+            body=body,
             keyed=True,
             conflict=BlobInTheWayError,
         )
@@ -239,7 +224,13 @@ class HTTPStore:
         if not text:
             raise BlobInTheWayError(f"{address} holds a blob, which never changes.")
         self._check_answer(text, address)
-        return info_from(response.headers, address, None) or await self.stat(address, use=False)
+        info = info_from(response.headers, address, None)
+        if info is not None:
+            return info
+        try:
+            return await self.stat(address, use=False)
+        except NotFoundError:  # somebody took it since
+            return Info(address, Kind.SLOT, body.size_bytes, "", used_ns=0)
 
     async def take(self, address: Address) -> HTTPReading:
         """Reads and removes a slot; see `Slots.take`.
@@ -290,46 +281,6 @@ class HTTPStore:
             response.close()
             raise
 
-    async def _listing(self) -> AsyncIterator[bytes]:
-        request = Request(method="GET", path="/", keyed=True, repeatable=True)
-        async with self._session.answer(request) as response:
-            while piece := await response.content.read(CHUNK_BYTES):
-                yield piece
-
-    async def _missing(self, addresses: list[Address]) -> list[Address]:
-        """Which of one batch are not there; a server is believed only if it also misses what cannot be there."""
-        if self._asks_batches:
-            canary = Address(secrets.token_bytes(32))
-            text = "".join(f"{address}\n" for address in (canary, *addresses)).encode()
-            request = Request(method="POST", path="/-/have", body=Outgoing(text), repeatable=True)
-            try:
-                answered = await self._lines(request)
-            except (AccessError, NotFoundError, UsageError):
-                answered = set()
-            if canary.path.encode() in answered:
-                return [address for address in addresses if address.path.encode() in answered]
-            self._asks_batches = False
-        found = in_order(addresses, self._exists, width=CLIENT_CONNECTIONS)
-        async with aclosing(found):
-            here = [exists async for exists in found]
-        return [address for address, exists in zip(addresses, here, strict=True) if not exists]
-
-    async def _lines(self, request: Request) -> set[bytes]:
-        """The lines of an answer that is no longer than the question."""
-        body = bytearray()
-        async with self._session.answer(request) as response:
-            while len(body) <= HAVE_BYTES_MAX and (piece := await response.content.read(CHUNK_BYTES)):
-                body += piece
-        return set(bytes(body).splitlines())
-
-    async def _exists(self, address: Address) -> bool:
-        request = Request(method="HEAD", path=address.path, repeatable=True)
-        try:
-            async with self._session.answer(request):
-                return True
-        except NotFoundError:
-            return False
-
     async def _tag(self, address: Address, version: str) -> str:
         """The header `If-Match`, once it is certain that the server heeds it."""
         tag = entity_tag(version)
@@ -358,14 +309,3 @@ class HTTPStore:
 
 def _chtimes(*, use: bool) -> dict[str, str]:
     return {} if use else {"chtimes": "0"}
-
-
-def _listed(line: bytes) -> Address:
-    try:
-        return Address.parse_path(line.decode("ascii", "replace").rstrip("\r"))
-    except AddressError:
-        raise _not_a_listing() from None
-
-
-def _not_a_listing() -> StoreError:
-    return StoreError("The server answered something else than a listing.")

@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from holdall import errors
 from holdall.core.units import SECOND_NS
 from holdall.errors import (
     AccessError,
@@ -41,6 +42,7 @@ KIND: Final = "X-Holdall-Kind"
 SIZE: Final = "X-Holdall-Size"
 USED: Final = "X-Holdall-Used-Ns"
 EXPIRES: Final = "X-Holdall-Expires-Ns"
+ERROR: Final = "X-Holdall-Error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,13 @@ class Health:
 _ENTITY_TAG: Final = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 _UNSATISFIED: Final = re.compile(r"bytes \*/(\d{1,19})", re.ASCII)
+
+_BY_SLUG: Final = {
+    kind.slug: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, HoldallError) and kind is not RangeError
+}
+"""What a holdall server calls an error, where the status says less; a RangeError needs more than words."""
 
 _BY_STATUS: Final[dict[int, type[HoldallError]]] = {
     400: UsageError,
@@ -157,7 +166,7 @@ def length_from(headers: Mapping[str, str]) -> int | None:
 def entity_tag(version: str) -> str | None:
     """A version as the header `If-Match` wants it, or None if no entry can have that version."""
     tag = f'"{version}"'
-    return tag if _ENTITY_TAG.fullmatch(tag) else None
+    return tag if version and _ENTITY_TAG.fullmatch(tag) else None
 
 
 def range_header(span: Span) -> str | None:
@@ -194,7 +203,7 @@ def error_from(status: int, headers: Mapping[str, str], sentence: str, conflict:
     if 300 <= status < 400:
         where = re.sub(r"[?#].*", "", headers.get("Location", "elsewhere"))[:200]
         return StoreError(f"The server sends its callers to {where!r}.", hint="Use that address.")
-    kind = conflict if status == 409 else _BY_STATUS.get(status)
+    kind = _BY_SLUG.get(headers.get(ERROR, "")) or (conflict if status == 409 else _BY_STATUS.get(status))
     if kind is None:
         kind = UsageError if 400 <= status < 500 else StoreError
     own = next(

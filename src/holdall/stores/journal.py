@@ -73,16 +73,19 @@ def create_journal(disk: Disk) -> bool:
     """Makes the journal's file, written out in full so that later syncs have no metadata to write.
 
     Returns:
-        False if the disk has too little room for one; then every write must sync by itself.
+        False if the disk is read-only or has too little room for one; then every write must sync by itself.
     """
     segment_bytes = min(JOURNAL_SEGMENT_BYTES, disk.free_bytes() // _FREE_SHARE // 2)
     segment_bytes -= segment_bytes % JOURNAL_BLOCK_BYTES
     if segment_bytes < JOURNAL_SEGMENT_BYTES // 4:
         return False
     making = JOURNAL_NAME + "-new"
-    with suppress(FileNotFoundError):
-        disk.unlink(making)
-    fd = disk.create(making, 0o600)
+    try:
+        with suppress(FileNotFoundError):
+            disk.unlink(making)
+        fd = disk.create(making, 0o600)
+    except OSError:  # what is stored can still be read
+        return False
     try:
         zeros = bytes(1024 * 1024)
         for at in range(0, 2 * segment_bytes, len(zeros)):
@@ -119,7 +122,7 @@ class Journal:
         self._nonces: dict[int, bytes] = {}
         self._wake = threading.Condition()
         self._waiting: list[tuple[list[bytes], Done]] = []
-        self._closing = False
+        self._closing = threading.Event()
         self._in_flight: Counter[int] = Counter()
         self._in_flight_lock = threading.Lock()
         self._checkpoint_due = threading.Event()
@@ -175,7 +178,7 @@ class Journal:
     def close(self) -> None:
         """Commits what waits, and retires it."""
         with self._wake:
-            self._closing = True
+            self._closing.set()
             self._wake.notify_all()
         self._checkpoint_due.set()
         for thread in self._threads:
@@ -191,7 +194,7 @@ class Journal:
     def _commit_forever(self) -> None:
         while True:
             with self._wake:
-                while not self._waiting and not self._closing:
+                while not self._waiting and not self._closing.is_set():
                     self._wake.wait()
                 if not self._waiting:
                     return
@@ -269,14 +272,14 @@ class Journal:
     # --- the checkpoint thread ---
 
     def _checkpoint_forever(self) -> None:
-        while not self._closing:
+        while not self._closing.is_set():
             self._checkpoint_due.wait()
             self._checkpoint_due.clear()
             deadline = time.monotonic() + CHECKPOINT_SECONDS
-            while not self._closing and time.monotonic() < deadline and not self._segment_waits():
+            while not self._closing.is_set() and time.monotonic() < deadline and not self._segment_waits():
                 self._checkpoint_due.wait(deadline - time.monotonic())
                 self._checkpoint_due.clear()
-            if self._closing:
+            if self._closing.is_set():
                 return
             try:
                 if take(self._checkpoint_lock_fd, CHECKPOINT_LOCK, wait=False):  # else another process is at it

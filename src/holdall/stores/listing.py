@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from holdall.core.address import Address, is_entry_name
 from holdall.limits import LISTING_SORT_ENTRIES, SWEEP_BATCH
 from holdall.stores.base import Kind
-from holdall.stores.entry_file import TEMPORARY_PREFIX, is_entry, kind_of, used_ns
+from holdall.stores.entry_file import TEMPORARY_PREFIX, is_entry, kind_of, last_use_ns
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -62,7 +62,7 @@ def _rows(path: str) -> Iterator[bytes]:
             with suppress(FileNotFoundError):
                 status = item.stat(follow_symlinks=False)
                 if is_entry(status):
-                    used = used_ns(status, kind_of(status) or Kind.SLOT)
+                    used = last_use_ns(status, kind_of(status) or Kind.SLOT)
                     yield _ROW.pack(_LAST_NS - max(0, used), bytes.fromhex(item.name[:64]))
 
 
@@ -118,7 +118,7 @@ def _sweep_entry(shelf: Shelf, item: os.DirEntry[str], report: SweepReport) -> N
     status = item.stat(follow_symlinks=False)
     if not is_entry(status):
         return
-    used = used_ns(status, kind_of(status) or Kind.SLOT)
+    used = last_use_ns(status, kind_of(status) or Kind.SLOT)
     now = time.time_ns()
     if shelf.retention.expired(used, now) and shelf.remove_expired(Address.parse_name(item.name), now):
         report.removed += 1

@@ -79,7 +79,7 @@ def _read_journal(disk: Disk) -> list[Record]:
     fd = disk.open_read(JOURNAL_NAME)
     try:
         half = os.fstat(fd).st_size // 2
-        batches = []
+        batches: list[tuple[int, list[Record]]] = []
         for start in (0, half):
             segment = memoryview(os.pread(fd, half, start))
             if len(segment) == half >= JOURNAL_BLOCK_BYTES:

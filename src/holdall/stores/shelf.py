@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, Final
 from holdall.core.retention import Retention
 from holdall.errors import AlreadySetError, ConflictError, DigestMismatchError, KindError, NotFoundError
 from holdall.limits import BODY_BYTES_MAX, SMALL_BYTES_MAX
+from holdall.stores.abilities import Glimpse
 from holdall.stores.base import Info, Kind
 from holdall.stores.control import JOURNALED_WORD, SWEEP_LOCK, Control, take
-from holdall.stores.disk import translate, translated
-from holdall.stores.entry_file import BLOB_MODE, classify, info_of, is_entry, kind_of, used_ns
+from holdall.stores.disk import translate, translated, unless_read_only
+from holdall.stores.entry_file import BLOB_MODE, classify, info_of, is_entry, kind_of, last_use_ns, version_of
 from holdall.stores.journal import Journal, create_journal
 from holdall.stores.journal_format import JOURNAL_NAME, Change, Record
+from holdall.stores.placer import place
 from holdall.stores.recovery import recover, repair_append
 from holdall.stores.spool import Spool, temporary_prefix
 
@@ -149,24 +151,12 @@ class Shelf:
         Raises:
             OSError: The disk failed.
         """
-        disk = self.disk
-        if not disk.unnamed:
+        if not self.disk.unnamed:
             return False
-        fd = disk.create_unnamed(BLOB_MODE)
-        try:
-            if disk.masked:
-                disk.set_mode(fd, BLOB_MODE)
-            disk.write(fd, data, 0)
-            if sync:
-                disk.sync_data(fd)
-            disk.link(fd, address.name)
-        except FileExistsError:
-            return False
-        finally:
-            os.close(fd)
-        if sync:
-            disk.sync_names()
-        return True
+        placed = place(self.disk, address.name, data, sync=sync)
+        if placed and sync:
+            self.disk.sync_names()
+        return placed
 
     def put_spool(self, spool: Spool, *, expected: Address | None = None) -> Address:
         """Stores what was spooled under its own hash, and closes the spool.
@@ -272,49 +262,57 @@ class Shelf:
             NotFoundError: Nothing is there, or nothing that is a plain file.
             StoreError: The disk failed.
         """
+        known: Kind | None = None
         with translated():
             while True:
                 fd = self._open_or_missing(address)
                 try:
-                    status: os.stat_result | None = os.fstat(fd)
-                    if not is_entry(status):
+                    looked = os.fstat(fd)
+                    if not is_entry(looked):
                         raise _missing(address)
-                    kind = kind_of(status)
-                    if kind is Kind.SLOT:
-                        status = self._slot_status(address, fd)
+                    kind = kind_of(looked) or known
+                    status = self._slot_status(address, fd) if kind is Kind.SLOT else looked
                     if kind is not None and status is not None and not (use and self.must_record(kind, status)):
                         return fd, kind, status
                 except BaseException:
                     os.close(fd)
                     raise
                 os.close(fd)
-                self._settle(address, use=use)
+                known = self._settle(address, use=use)
                 use = False
 
-    def read_now(self, address: Address) -> tuple[Kind, os.stat_result, bytes] | None:
+    def glimpse(self, address: Address) -> Glimpse | None:
         """Reads a small entry as a use of it, or returns None where that takes a lock or a large read.
 
+        Written out flat: of all calls this is the one whose own time shows.
+
         Raises:
-            NotFoundError: Nothing is there, or nothing that is a plain file.
+            NotFoundError: Nothing is there.
             StoreError: The disk failed.
         """
         try:
-            fd = self._open_or_missing(address)
+            fd = self.disk.open_read(address.name)
             try:
                 status = os.fstat(fd)
-                if not is_entry(status):
-                    raise _missing(address)
                 kind = kind_of(status)
-                if kind is Kind.SLOT:
-                    status = self._slot_status(address, fd)
-                if status is None or status.st_size > SMALL_BYTES_MAX or self.must_record(kind, status):
+                if kind is Kind.BLOB:
+                    used_ns, version = status.st_mtime_ns, address.hex()
+                elif kind is Kind.SLOT and (settled := self._slot_status(address, fd)) is not None:
+                    status = settled
+                    used_ns, version = last_use_ns(status, kind), version_of(address, status, kind)
+                else:
                     return None
-                data = os.read(fd, status.st_size)
+                size = status.st_size
+                if size > SMALL_BYTES_MAX or time.time_ns() - used_ns > self.retention.grain_ns:
+                    return None
+                data = os.read(fd, size)
             finally:
                 os.close(fd)
         except OSError as error:
+            if error.errno in _NOT_AN_ENTRY:
+                raise _missing(address) from None
             translate(error)
-        return (kind, status, data) if kind is not None and len(data) == status.st_size else None
+        return Glimpse(kind, version, used_ns, data) if len(data) == size else None
 
     def _slot_status(self, address: Address, fd: int) -> os.stat_result | None:
         """A slot's status in which length and revision belong together, or None while an append is under way."""
@@ -370,7 +368,7 @@ class Shelf:
             except FileNotFoundError:
                 return False
             kind = kind_of(status)
-            if not is_entry(status) or not self.retention.expired(used_ns(status, kind or Kind.SLOT), now_ns):
+            if not is_entry(status) or not self.retention.expired(last_use_ns(status, kind or Kind.SLOT), now_ns):
                 return False
             self.disk.unlink(address.name)  # not journaled: what a power cut brings back expires again
             if kind is not Kind.SLOT:
@@ -414,13 +412,13 @@ class Shelf:
         kind = kind_of(status)
         return (kind, status) if kind is not None else (classify(self.disk, address), self.disk.look(address.name))
 
-    def must_record(self, kind: Kind | None, status: os.stat_result) -> bool:
+    def must_record(self, kind: Kind, status: os.stat_result) -> bool:
         """Whether a use now must be written down."""
-        return kind is not None and self.retention.must_record(used_ns(status, kind), time.time_ns())
+        return self.retention.must_record(last_use_ns(status, kind), time.time_ns())
 
     # --- inside ---
 
-    def _settle(self, address: Address, *, use: bool) -> None:
+    def _settle(self, address: Address, *, use: bool) -> Kind:
         """Does, under the lock, what `open_entry` could not do without it: classify, wait for an append, touch."""
         with self.locked(address):
             found = self.look_locked(address)
@@ -431,9 +429,11 @@ class Shelf:
                 fd = self.disk.open_read(address.name)
                 try:
                     now = time.time_ns()
-                    self.disk.set_times(fd, now, now if kind is Kind.BLOB else status.st_mtime_ns)
+                    with unless_read_only():
+                        self.disk.set_times(fd, now, now if kind is Kind.BLOB else status.st_mtime_ns)
                 finally:
                     os.close(fd)
+            return kind
 
     def _open_or_missing(self, address: Address) -> int:
         try:

@@ -8,27 +8,35 @@ taken, a directory without a journal) goes to a thread.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from holdall.core.address import Address
 from holdall.errors import HoldallError
 from holdall.stores.disk import translate
 from holdall.stores.journal_format import encode_blob
+from holdall.stores.placer import MESSAGE_BYTES_MAX, PLACED, TAKEN
 from holdall.stores.shelf import Durability
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
+    from holdall.stores.placer import Placer
     from holdall.stores.shelf import Shelf
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
+class _Write(NamedTuple):
     address: Address
     data: bytes
     done: Callable[[Address | HoldallError], None]
+
+
+_MESSAGE_WRITES_MAX: Final = MESSAGE_BYTES_MAX // (9 * 1024)
+_ALONE_MAX: Final = 3
+"""Up to this many writes at once are placed here: a message to the placer and back takes longer."""
+_PLACED_BYTES_MAX: Final = 8 * 1024
+"""A larger write is placed here: copying it to the placer would cost what it saves."""
 
 
 class SmallWrites:
@@ -37,28 +45,39 @@ class SmallWrites:
     Args:
         shelf: The directory.
         executor: Where calls that may block run.
+        placer: A second process to create files, or None to do without.
     """
 
-    def __init__(self, shelf: Shelf, executor: Executor) -> None:
+    def __init__(self, shelf: Shelf, executor: Executor, placer: Placer | None) -> None:
         self._shelf = shelf
         self._executor = executor
+        self._placer = placer
         self._gathered: list[_Write] = []
 
     def put(self, data: bytes, done: Callable[[Address | HoldallError], None]) -> None:
         """Stores at most `SMALL_BYTES_MAX` bytes and calls `done` with the outcome, now or later in the loop."""
         write = _Write(Address.of(data), data, done)
-        if self._shelf.durability is Durability.OS:
-            self._place(write, None)
-        elif self._shelf.journal is None:
+        durable = self._shelf.durability is Durability.SYNC
+        if durable and self._shelf.journal is None:
             self._in_thread(write, self._shelf.put_small, None)
+        elif not durable and self._placer is None:
+            self._place(write, None)
         else:
             if not self._gathered:
                 asyncio.get_running_loop().call_soon(self._submit)
             self._gathered.append(write)
 
+    def close(self) -> None:
+        """Ends the placer; what it had in hand is placed here."""
+        if self._placer is not None:
+            self._placer.close()
+
     def _submit(self) -> None:
-        """Hands what this turn of the loop gathered to the journal."""
+        """Hands what this turn of the loop gathered to the journal, or, where nothing must be durable, to its files."""
         group, self._gathered = self._gathered, []
+        if self._shelf.durability is Durability.OS:
+            self._place_group(group, None)
+            return
         loop = asyncio.get_running_loop()
         journal = self._shelf.journal
         if journal is None:  # the store was closed in this very turn
@@ -87,8 +106,44 @@ class SmallWrites:
             if not left and journal is not None:
                 journal.release(epoch)
 
+        self._place_group(group, placed)
+
+    def _place_group(self, group: list[_Write], placed: Callable[[], None] | None) -> None:
+        """Gives each write its file: many small ones by the placer, the others here."""
+        if self._placer is None or len(group) <= _ALONE_MAX:
+            for write in group:
+                self._place(write, placed)
+            return
+        message: list[_Write] = []
         for write in group:
-            self._place(write, placed)
+            if len(write.data) > _PLACED_BYTES_MAX:
+                self._place(write, placed)
+                continue
+            message.append(write)
+            if len(message) == _MESSAGE_WRITES_MAX:
+                self._offer(message, placed)
+                message = []
+        if message:
+            self._offer(message, placed)
+
+    def _offer(self, message: list[_Write], placed: Callable[[], None] | None) -> None:
+        def outcomes(codes: bytes | None) -> None:
+            if codes is None:
+                for write in message:
+                    self._place(write, placed)
+                return
+            for write, code in zip(message, codes, strict=True):
+                if code == TAKEN:
+                    self._in_thread(write, self._shelf.place_small, placed)
+                    continue
+                if placed is not None:
+                    placed()
+                write.done(write.address if code == PLACED else as_holdall_error(OSError(code, os.strerror(code))))
+
+        assert self._placer is not None  # noqa: S101 - `_place_group` saw it
+        if not self._placer.offer([(write.address, write.data) for write in message], outcomes):
+            for write in message:
+                self._place(write, placed)
 
     def _place(self, write: _Write, placed: Callable[[], None] | None) -> None:
         try:

@@ -19,6 +19,7 @@ _SUITE: Final = (
     "mixes",
     "races",
     "readings",
+    "serving",
     "slots",
     "timers",
     "versions",
