@@ -8,13 +8,14 @@ import secrets
 import socket
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from support import DEADLINE_SECONDS
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Iterator, Mapping
+    from io import BufferedReader
 
     from support import Server
 
@@ -114,7 +115,7 @@ def set_slot(server: Server, value: bytes) -> str:
 
 
 @contextmanager
-def connected(server: Server) -> Iterator[tuple[socket.socket, IO[Any]]]:
+def connected(server: Server) -> Iterator[tuple[socket.socket, BufferedReader]]:
     """A bare connection: the socket to send on, and the file to read answers from with `read_answer`."""
     with (
         socket.create_connection(("127.0.0.1", server.port), timeout=DEADLINE_SECONDS) as sock,
@@ -123,7 +124,7 @@ def connected(server: Server) -> Iterator[tuple[socket.socket, IO[Any]]]:
         yield sock, file
 
 
-def read_answer(file: IO[Any], *, bodiless: bool = False) -> Answer:
+def read_answer(file: BufferedReader, *, bodiless: bool = False) -> Answer:
     """Reads one answer off a connection.
 
     Args:

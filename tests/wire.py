@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import select
 import socket
+import struct
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
@@ -66,14 +70,35 @@ class Wire:
         self._judge = h11.Connection(h11.CLIENT, max_incomplete_event_size=_EVERY_HEADER_BYTES_MAX)
         self._ended = False
         self._began = False
+        self._sending: threading.Thread | None = None
 
     def send(self, data: bytes) -> Self:
         """Sends bytes; a server that has already closed is not an error here, but what it answered counts."""
-        try:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._sock.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
-            pass
         return self
+
+    def send_beside(self, data: bytes) -> Self:
+        """Sends from a thread, for more than fits on its way while nobody reads the answers."""
+        self._sending = threading.Thread(target=self.send, args=(data,), daemon=True)
+        self._sending.start()
+        return self
+
+    def finish_sending(self) -> Self:
+        """Waits until `send_beside` has sent all."""
+        if self._sending is not None:
+            self._sending.join(ANSWER_SECONDS)
+        return self
+
+    def send_until_stuck(self, data: bytes) -> int:
+        """Sends the same bytes over and over until the server takes no more or ends; returns how many it took."""
+        sent = 0
+        self._sock.settimeout(1.0)
+        with contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
+            while sent < 1 << 30:
+                sent += self._sock.send(data)
+        self._sock.settimeout(ANSWER_SECONDS)
+        return sent
 
     def half_close(self) -> Self:
         """Says that no more will be sent."""
@@ -106,6 +131,19 @@ class Wire:
                 case _:
                     raise BadFramingError(f"unexpected: {event}")
 
+    def expect_continue(self) -> None:
+        """Waits for 100 Continue to a request whose body has not been sent."""
+        self._announce("PUT")
+        event = self._next()
+        if not isinstance(event, h11.InformationalResponse) or event.status_code != 100:
+            raise BadFramingError(f"not 100 Continue: {event}")
+
+    def has_answer(self) -> bool:
+        """Whether something has come that is not read yet, or the end."""
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
+
     def closes(self) -> bool:
         """Whether the server ends the connection without another byte; waits for it."""
         rest, _ = self._judge.trailing_data
@@ -117,9 +155,10 @@ class Wire:
         """Lets go, at once and whatever is unread."""
         self._sock.close()
 
-    def fileno(self) -> int:
-        """The descriptor."""
-        return self._sock.fileno()
+    def reset(self) -> None:
+        """Ends the connection as a crash would, with a reset."""
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._sock.close()
 
     def __enter__(self) -> Self:
         return self
@@ -153,10 +192,7 @@ class Wire:
             if event is not h11.NEED_DATA:
                 assert not isinstance(event, type)
                 return event
-            self._feed(self._receive())
-
-    def _feed(self, data: bytes) -> None:
-        self._judge.receive_data(data)
+            judge.receive_data(self._receive())
 
     def _receive(self) -> bytes:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -11,6 +12,7 @@ from bench.process import HOST, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 PutStyle = Literal["root", "unique"]
 
@@ -57,7 +59,7 @@ class Endpoint:
         return f"http://{self.host}:{self.port}/"
 
 
-class Peer:
+class Peer(ABC):
     """A server that can be measured.
 
     Args:
@@ -76,12 +78,28 @@ class Peer:
         """Why it cannot be measured on this machine, or None if it can."""
         return None
 
+    @abstractmethod
     def version(self) -> tuple[str, str]:
         """The program's name and version."""
-        raise NotImplementedError
 
+    @abstractmethod
+    def running(self, place: Place) -> AbstractContextManager[Endpoint]:
+        """The server, answering.
+
+        Args:
+            place: Directories that exist; the data may be empty or filled with blobs.
+
+        Raises:
+            BenchError: It cannot be reached, or it ended by itself in between.
+        """
+
+
+class OwnPeer(Peer):
+    """A server that the harness starts, and ends on the way out, whatever happens."""
+
+    @abstractmethod
     def start(self, place: Place) -> Server:
-        """Starts it on a directory.
+        """Starts it on a directory; returns when it answers.
 
         Args:
             place: Directories that exist; the data may be empty or filled with blobs.
@@ -89,11 +107,13 @@ class Peer:
         Raises:
             BenchError: It does not start.
         """
-        raise NotImplementedError
 
     @contextlib.contextmanager
     def running(self, place: Place) -> Iterator[Endpoint]:
-        """The server, answering; ended on the way out, whatever happens.
+        """The server, answering.
+
+        Args:
+            place: Directories that exist; the data may be empty or filled with blobs.
 
         Raises:
             BenchError: It does not start, or it ended by itself in between.

@@ -7,14 +7,14 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from bench.peers.base import Peer, Place, ended_on_error
+from bench.peers.base import OwnPeer, Place, ended_on_error
 from bench.process import HOST, spawn
 
 if TYPE_CHECKING:
     from bench.process import Server
 
 
-class Holdall(Peer):
+class Holdall(OwnPeer):
     """`holdall serve` with some of its options.
 
     Args:

@@ -6,7 +6,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from bench.peers.base import Peer, Place, PutStyle, ended_on_error, tool_missing, tool_path
+from bench.peers.base import OwnPeer, Place, PutStyle, ended_on_error, tool_missing, tool_path
 from bench.process import HOST, free_port, spawn
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ http {{
 """
 
 
-class Nginx(Peer):
+class Nginx(OwnPeer):
     """nginx with one worker; a PUT goes to a path of its own, since it does not hash.
 
     Args:

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 from typing import TYPE_CHECKING, Final
 
-from bench.peers.base import Peer, Place, ended_on_error
+from bench.peers.base import OwnPeer, Place, ended_on_error
 from bench.process import HOST, free_port, spawn
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ OPTIONS: Final = {
 }
 
 
-class PythonServer(Peer):
+class PythonServer(OwnPeer):
     """A Python HTTP server with one worker.
 
     Args:

@@ -6,14 +6,14 @@ import re
 import subprocess
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from bench.peers.base import Peer, Place, ended_on_error, tool_missing, tool_path
+from bench.peers.base import OwnPeer, Place, ended_on_error, tool_missing, tool_path
 from bench.process import HOST, free_port, spawn
 
 if TYPE_CHECKING:
     from bench.process import Server
 
 
-class Redis(Peer):
+class Redis(OwnPeer):
     """redis-server, either syncing each write or keeping everything in memory only.
 
     Args:

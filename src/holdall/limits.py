@@ -102,7 +102,7 @@ LOCK_STRIPES: Final = 4096
 REMOVALS_REMEMBERED: Final = 1024
 """Removed addresses kept in shared memory, so that each worker's cache drops just those."""
 
-CACHE_BYTES: Final = 16 * MIB
+CACHE_BYTES: Final = 8 * MIB
 """Default of --cache-size per worker: keeps a worker under 64 MiB resident."""
 
 CACHE_RECHECK_SECONDS: Final = 1.0

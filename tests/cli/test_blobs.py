@@ -74,7 +74,7 @@ def test_a_file_that_cannot_be_read_does_not_keep_the_others_out(holdall: Holdal
     assert result.lines == [f"{Address.of(data).path}  {tmp_path}/file"]
     assert result.err.splitlines() == [
         f"holdall: Cannot use '{tmp_path}/missing': No such file or directory.",
-        f"holdall: Cannot use '{tmp_path}': Is a directory.",
+        f"holdall: Cannot use '{tmp_path}': Is a directory. Pack it: tar -c DIRECTORY | holdall put",
     ]
 
 

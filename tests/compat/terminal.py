@@ -1,4 +1,4 @@
-"""A terminal for typing the seed texts' command lines: bash, curl and a server, with the texts' port and /tmp mapped."""
+"""A terminal for typing the seed texts' command lines: bash, curl and a server, their port and /tmp mapped."""
 
 from __future__ import annotations
 

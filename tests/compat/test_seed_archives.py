@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support import need_tool
 from terminal import Terminal, terminal
+
 from asking import path_of
+from support import need_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from support import need_tool
 from terminal import Terminal, terminal
+
+from support import need_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,10 +223,7 @@ def test_setifnot_shows_the_path_to_the_first_and_nothing_to_the_rest(open_termi
 
 
 def test_append_adds_a_line_each_time(open_terminal: Terminal) -> None:
-    command = (
-        "echo We added one more file. | curl -X 'PUT' --data-binary @-"
-        f" 'http://127.0.0.1/{SLOT}.tig?append=1'"
-    )
+    command = f"echo We added one more file. | curl -X 'PUT' --data-binary @- 'http://127.0.0.1/{SLOT}.tig?append=1'"
 
     shown = [open_terminal.type(command) for _ in range(3)]
 

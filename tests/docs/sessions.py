@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 import pytest
 from pages import Command, Exchange, File, Serve
+
 from support import clean_environment, free_port, running_server
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pages import LANGUAGES, Command, all_pages, blocks_of, matches, steps_of
 from sessions import Session, with_a_server
+
 from support import need_tool
 
 if TYPE_CHECKING:

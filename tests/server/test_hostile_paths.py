@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pytest
+
 from support import running_server
 from wire import Wire, ask, assert_silent, assert_well, path_of, request
 

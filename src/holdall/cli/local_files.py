@@ -145,4 +145,5 @@ def _translated(name: str) -> Iterator[None]:
         raise
     except OSError as error:
         shown = "standard input" if name == STANDARD_INPUT else repr(name)
-        raise LocalFileError(f"Cannot use {shown}: {error.strerror or error}.") from error
+        hint = "Pack it: tar -c DIRECTORY | holdall put" if isinstance(error, IsADirectoryError) else ""
+        raise LocalFileError(f"Cannot use {shown}: {error.strerror or error}.", hint=hint) from error

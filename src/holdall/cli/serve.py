@@ -41,7 +41,7 @@ def serve(
     ] = None,
     durability: Annotated[str | None, _option("sync: a 200 survives power loss; os: a crash [sync].", "WORD")] = None,
     max_size: Annotated[str | None, _option("Largest entry [1TiB].", "SIZE")] = None,
-    cache_size: Annotated[str | None, _option("Memory for hot blobs per worker; 0 for none [16MiB].", "SIZE")] = None,
+    cache_size: Annotated[str | None, _option("Memory for hot blobs per worker; 0 for none [8MiB].", "SIZE")] = None,
     api_key_file: Annotated[str | None, _option("File with the API key [DIR/apikey, if there is one].", "FILE")] = None,
     tls_cert: Annotated[str | None, _option("PEM certificate chain [/etc/ssl/tig.crt, if there].", "FILE")] = None,
     tls_key: Annotated[str | None, _option("PEM key of the certificate [/etc/ssl/tig.key, if there].", "FILE")] = None,

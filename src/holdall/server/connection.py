@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from asyncio import Protocol
 from collections import deque
-from enum import Enum
 from typing import TYPE_CHECKING, Final, cast
 
 import httptools
 
 from holdall.core.address import PATH_CHARS
 from holdall.errors import HoldallError
-from holdall.limits import BODY_RATE_BYTES_MIN, HEADER_BYTES_MAX, HEADER_COUNT_MAX, TARGET_BYTES_MAX, TRAILER_BYTES_MAX
 from holdall.server.exchange import Exchange
+from holdall.server.head import Head
 from holdall.server.receiving import RawBody
 from holdall.server.reply import HTTPError, Reply, error_reply
 from holdall.server.sending import Sender
+from holdall.server.waiting import LINGER_SECONDS, Phase, overdue
 
 if TYPE_CHECKING:
     from asyncio import BaseTransport, Transport
@@ -28,23 +28,8 @@ if TYPE_CHECKING:
     from holdall.server.service import Service
 
 _PUTS: Final = frozenset({b"PUT", b"POST"})
-_LINGER_SECONDS: Final = 2.0
 _DROPPED_BODY_BYTES_MAX: Final = 64 * 1024
 """A refused request's body up to this is read to its end and the connection kept; a larger one ends it."""
-
-
-class Phase(Enum):
-    """What the connection waits for, and so which limit of time holds."""
-
-    IDLE = "idle"
-    HEAD = "head"
-    BODY = "body"
-    ANSWER = "answer"
-    LINGER = "linger"
-
-
-class _StopParsingError(Exception):
-    """Ends a parser's run from inside a callback; the refusal is already noted."""
 
 
 class Connection(Protocol):
@@ -56,6 +41,8 @@ class Connection(Protocol):
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._head = Head()
+        self.on_url, self.on_header = self._head.add_target, self._head.add_header  # the parser's callbacks
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[Exchange] = deque()
         self._receiving: Exchange | None = None
@@ -64,12 +51,9 @@ class Connection(Protocol):
         self._draining = False
         self._lost = False
         self._reading = True
-        self._head_bytes = 0
-        self._fed_bytes = 0
         self._began = False
         self._ended = False
-        self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._stopped = False
         self._hot = False
         self.phase = Phase.IDLE
         self.since = 0.0
@@ -89,7 +73,7 @@ class Connection(Protocol):
             busy = HTTPError(503, "The server has as many connections as it takes.", headers=(("Retry-After", "1"),))
             self._refuse_connection(busy)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, _error: Exception | None) -> None:
         """Ends: whatever was under way is given up and leaves nothing behind."""
         self._lost = True
         self._service.forget(self)
@@ -116,7 +100,7 @@ class Connection(Protocol):
         if self._receiving is not None or self._raw is not None or not self._queue:
             return False
         self._queue[-1].keep_alive = False
-        return True
+        return not self.sender.is_tls  # TLS has no half-closed connections
 
     def pause_writing(self) -> None:
         """The client reads too slowly."""
@@ -131,53 +115,32 @@ class Connection(Protocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         if self._ended:
-            raise _StopParsingError
+            raise HTTPError(400, "The connection has ended.")
         self._began = True
-        self._target = b""
-        self._headers = []
-        self._head_bytes = 0
+        self._head.begin()
         self.phase = Phase.HEAD
         self.since = self._service.now
 
-    def on_url(self, piece: bytes) -> None:
-        """Part of the request target."""
-        self._target += piece
-        if len(self._target) > TARGET_BYTES_MAX:
-            self._stop(HTTPError(414, f"The request target is over {TARGET_BYTES_MAX} bytes long."))
-
-    def on_header(self, name: bytes, value: bytes | None) -> None:
-        """One header, or one trailer, which is dropped."""
-        self._head_bytes += len(name) + len(value or b"") + 4
-        if self._receiving is not None:
-            if self._head_bytes > TRAILER_BYTES_MAX:
-                self._stop(HTTPError(431, f"The trailers are over {TRAILER_BYTES_MAX} bytes long."))
-            return
-        self._headers.append((name, value or b""))
-        if self._head_bytes > HEADER_BYTES_MAX or len(self._headers) > HEADER_COUNT_MAX:
-            self._stop(
-                HTTPError(431, f"The headers are over {HEADER_BYTES_MAX} bytes or {HEADER_COUNT_MAX} in number.")
-            )
-
     def on_headers_complete(self) -> None:
         """The head is whole: a hot blob is answered here and now, anything else becomes an exchange."""
-        parser = self._parser
+        parser, head = self._parser, self._head
         method, version = parser.get_method(), parser.get_http_version()
         if (
             method == b"GET"
-            and len(self._target) == PATH_CHARS
+            and len(head.target) == PATH_CHARS
             and not self._queue
             and version == "1.1"
             and parser.should_keep_alive()
             and not self._service.draining
-            and self._service.quick.get(self.transport, self._target, self._headers, self.client)
+            and self._service.quick.get(self.transport, head.target, head.headers, self.client)
         ):
             self._hot = True
             return
-        self._head_bytes = 0
-        exchange = Exchange(self, method, self._target, keep_alive=self._parser.should_keep_alive())
+        head.end()
+        exchange = Exchange(self, method, head.target, keep_alive=parser.should_keep_alive())
         exchange.http_1_0 = version == "1.0"
-        quick_put = self._target == b"/" and method in _PUTS and version == "1.1"
-        if not (quick_put and self._service.quick.admit_put(exchange, self._headers)):
+        quick_put = head.target == b"/" and method in _PUTS and version == "1.1"
+        if not (quick_put and self._service.quick.admit_put(exchange, head.headers)):
             self._read_headers(exchange, version)
         self._receiving = exchange
         self._body_bytes, self._body_since = 0, self._service.now
@@ -210,12 +173,12 @@ class Connection(Protocol):
     def _read_headers(self, exchange: Exchange, version: str) -> None:
         """Takes the headers and settles whether the request may go on."""
         try:
-            exchange.read_headers(self._headers, version)
-        except HTTPError as error:
+            exchange.read_headers(self._head.headers, version)
+        except HTTPError:
             exchange.keep_alive = False  # where a body ends is not certain any more
             self._queue.append(exchange)
             self._receiving = exchange
-            self._stop(error)
+            raise
         try:
             self._service.router.admit(exchange)
         except HoldallError as error:
@@ -233,37 +196,36 @@ class Connection(Protocol):
             reply.close = True
         self.sender.send(exchange, reply, self._answered)
 
-    def answer_small(self, exchange: Exchange, head: bytes, body: bytes, status: int) -> None:
-        """`answer` for a small answer that is already bytes: `head` is what follows the Date line."""
+    def answer_small(self, exchange: Exchange, head: bytes, body: bytes) -> None:
+        """`answer` for a small answer of status 200 that is already bytes: `head` is what follows the Date line."""
         if self._lost:
             return
-        if self._service.draining or not exchange.keep_alive:
-            self.answer(exchange, Reply(status, body, close=True))
-            return
+        close = self._service.draining or not exchange.keep_alive
+        if close:
+            head = b"Connection: close\r\n" + head
+        elif exchange.http_1_0:
+            head = b"Connection: keep-alive\r\n" + head
         self.transport.write(b"".join((self._service.date.ok, head, body)))
-        self._answered(exchange, status, len(body), close=False)
+        self._answered(exchange, 200, len(body), close=close)
 
     # --- waiting times ---
 
     def check_time(self, now: float) -> None:
         """Gives up on a client that has kept the connection waiting too long; called about once a second."""
         settings, waited = self._service.settings, now - self.since
-        if self.phase is Phase.IDLE:
+        if self.phase is Phase.ANSWER:
+            self.sender.check_time(now, settings.stall_seconds)
+        elif self.phase is Phase.IDLE:
             if waited > settings.idle_seconds:
                 self.transport.close()
-        elif self.phase is Phase.HEAD:
-            if waited > settings.header_seconds:
-                self._refuse_connection(HTTPError(408, "The request's head took too long."))
-        elif self.phase is Phase.BODY:
-            took = now - self._body_since
-            slow = took > settings.stall_seconds and self._body_bytes < BODY_RATE_BYTES_MIN * took
-            if (waited > settings.stall_seconds or slow) and not (self._raw is not None and self._raw.pumping):
-                self._refuse_connection(HTTPError(408, "The request's body came too slowly."))
         elif self.phase is Phase.LINGER:
-            if waited > _LINGER_SECONDS:
+            if waited > LINGER_SECONDS:
                 self.transport.abort()
-        else:
-            self.sender.check_time(now, settings.stall_seconds)
+        elif self._raw is None or not self._raw.pumping:
+            took = now - self._body_since
+            late = overdue(self.phase, waited, settings, body_bytes=self._body_bytes, body_seconds=took)
+            if late is not None:
+                self._refuse_connection(late)
 
     def drain(self) -> None:
         """Ends the connection once the request under way, if any, is answered."""
@@ -284,19 +246,18 @@ class Connection(Protocol):
         except httptools.HttpParserUpgrade:
             self._stop_reading_requests()
         except httptools.HttpParserError as error:
-            if not isinstance(error.__context__, _StopParsingError):
-                self._refuse_connection(HTTPError(400, "The request is not HTTP/1.1 as it is written."))
+            refusal = error.__context__  # what a callback raised, if that is what stopped the parser
+            if not isinstance(refusal, HTTPError):
+                refusal = HTTPError(400, "The request is not HTTP/1.1 as it is written.")
+            self._refuse_connection(refusal)
             return
         if self._lost:
             return
-        if self.phase not in {Phase.HEAD, Phase.BODY} or self._began:
-            self._fed_bytes = 0
-        else:
-            # httptools keeps an unfinished header or trailer to itself, so what it was fed is counted too.
-            self._fed_bytes += len(data)
-            if self._fed_bytes > HEADER_BYTES_MAX + TARGET_BYTES_MAX:
-                self._refuse_connection(HTTPError(431, "The request's head or trailers are too long."))
-                return
+        try:
+            self._head.fed(len(data), unfinished=self.phase in {Phase.HEAD, Phase.BODY} and not self._began)
+        except HTTPError as refusal:
+            self._refuse_connection(refusal)
+            return
         exchange = self._receiving
         if exchange is not None and exchange.length and exchange.length > exchange.body.size_bytes:
             self._raw = RawBody(self, exchange, self._service, self._raw_done)
@@ -309,6 +270,12 @@ class Connection(Protocol):
         """A piece of a body that bypasses the parser, because its length is known."""
         self._take_body(exchange, piece)
 
+    def after_pump(self) -> None:
+        """Lets bytes come again after a pump, unless one is still at it or enough requests wait."""
+        pumping = self._raw is not None and self._raw.pumping
+        if self._reading and not pumping and not self._lost:
+            self.transport.resume_reading()
+
     def count_raw(self, size_bytes: int) -> None:
         """Notes body bytes that a pump has moved."""
         self._body_bytes += size_bytes
@@ -317,6 +284,8 @@ class Connection(Protocol):
     def _take_body(self, exchange: Exchange, piece: bytes) -> None:
         self._body_bytes += len(piece)
         self.since = self._service.now
+        if self._ended:
+            return
         try:
             exchange.body.feed(piece)
         except HoldallError as error:
@@ -357,6 +326,7 @@ class Connection(Protocol):
             else:
                 if exchange.expects_continue and exchange.body.size_bytes == 0:
                     self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self._read_on()
                 return
 
     def _worth_reading(self, exchange: Exchange) -> bool:
@@ -382,37 +352,40 @@ class Connection(Protocol):
             return
         if self._receiving is None and self.phase is not Phase.HEAD:
             self._enter(Phase.IDLE)
-        if not self._reading:
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Reads again, if reading was paused for requests that have been answered since."""
+        if not self._reading and not self._stopped:
             self._reading = True
-            self.transport.resume_reading()
+            self.after_pump()
 
     def _end(self, *, linger: bool) -> None:
         """Closes, or first reads on for a moment, lest the client's unread bytes destroy the answer (RFC 9112 9.6)."""
+        for exchange in self._queue:
+            exchange.body.close()
         self._queue.clear()
+        if self._raw is not None:
+            self._raw.lost()
+            self._raw = None
         self._ended = True
         if self.transport.is_closing():
             return
         if linger and self.transport.can_write_eof():
             self._enter(Phase.LINGER)
             self.transport.write_eof()
-            if not self._reading:
-                self._reading = True
-                self.transport.resume_reading()
+            self._stopped = False
+            self._read_on()
         else:
             self.transport.close()
 
-    def _stop(self, error: HTTPError) -> None:
-        """Refuses the request that is being parsed, from inside a callback."""
-        self._refuse_connection(error)
-        raise _StopParsingError
-
     def _refuse_connection(self, error: HTTPError) -> None:
         """Answers what cannot be understood, after what is still being answered, and ends the connection."""
-        if self._lost or self.phase is Phase.LINGER:
+        if self._lost or self._ended:
             return
         exchange = self._receiving
         if exchange is None or exchange not in self._queue:
-            exchange = Exchange(self, b"GET", self._target, keep_alive=False)
+            exchange = Exchange(self, b"GET", self._head.target, keep_alive=False)
             self._queue.append(exchange)
         exchange.keep_alive = False
         exchange.complete = False
@@ -432,6 +405,7 @@ class Connection(Protocol):
             self._queue[-1].keep_alive = False
         else:
             self.transport.close()
+        self._stopped = True
         if self._reading:
             self._reading = False
             self.transport.pause_reading()

@@ -1,4 +1,4 @@
-"""Counters of all workers, in memory that they share, and their Prometheus text.
+"""Counters of all workers, in memory that they share; `metrics_text` turns them into words.
 
 A counter is one 64-bit word in the worker's own row, so counting takes no lock; any worker adds the rows up. What a
 worker counts is gathered in a list of its own first, which is quicker to add to.
@@ -8,32 +8,21 @@ from __future__ import annotations
 
 import mmap
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final
-
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector, CollectorRegistry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from prometheus_client.metrics_core import Metric
-
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+from typing import Final
 
 VERBS: Final = ("GET", "HEAD", "PUT", "POST", "DELETE", "other")
 _VERB_INDEX: Final = {verb.encode(): index for index, verb in enumerate(VERBS)}
-_STATUSES: Final = (
+STATUSES: Final = (
     200, 204, 206, 304, 400, 401, 403, 404, 405, 408, 409, 411, 412, 413, 414, 416, 417, 431, 500, 501, 502, 503,
     505, 507,
 )  # fmt: skip
-_STATUS_INDEX: Final = {status: index for index, status in enumerate(_STATUSES)}
-_BUCKETS_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_STATUS_INDEX: Final = {status: index for index, status in enumerate(STATUSES)}
+BUCKETS_SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
-_REQUESTS: Final = 0
-_LATENCY: Final = _REQUESTS + len(VERBS) * len(_STATUSES)
-_LATENCY_ROW: Final = len(_BUCKETS_SECONDS) + 2
-_PLAIN: Final = _LATENCY + len(VERBS) * _LATENCY_ROW
+REQUESTS: Final = 0
+LATENCY: Final = REQUESTS + len(VERBS) * len(STATUSES)
+LATENCY_ROW: Final = len(BUCKETS_SECONDS) + 2
+_PLAIN: Final = LATENCY + len(VERBS) * LATENCY_ROW
 RECEIVED_BYTES: Final = _PLAIN
 SENT_BYTES: Final = _PLAIN + 1
 CONNECTIONS: Final = _PLAIN + 2
@@ -43,8 +32,8 @@ EXPIRED: Final = _PLAIN + 5
 ENTRIES: Final = _PLAIN + 6
 ENTRY_BYTES: Final = _PLAIN + 7
 SWEEPS: Final = _PLAIN + 8
-_QUICK_STATUS: Final = _REQUESTS + _STATUS_INDEX[200]
-_QUICK_LATENCY: Final = _LATENCY
+_QUICK_STATUS: Final = REQUESTS + _STATUS_INDEX[200]
+_QUICK_LATENCY: Final = LATENCY
 _ROW_WORDS: Final = _PLAIN + 16
 
 
@@ -76,10 +65,10 @@ class Metrics:
             seconds: From its head to the end of its answer.
         """
         gathered, verb_index = self._gathered, _VERB_INDEX.get(verb, len(VERBS) - 1)
-        gathered[_REQUESTS + verb_index * len(_STATUSES) + _STATUS_INDEX.get(status, _STATUS_INDEX[500])] += 1
-        base = _LATENCY + verb_index * _LATENCY_ROW
-        gathered[base + bisect_left(_BUCKETS_SECONDS, seconds)] += 1
-        gathered[base + _LATENCY_ROW - 1] += int(seconds * 1e9)
+        gathered[REQUESTS + verb_index * len(STATUSES) + _STATUS_INDEX.get(status, _STATUS_INDEX[500])] += 1
+        base = LATENCY + verb_index * LATENCY_ROW
+        gathered[base + bisect_left(BUCKETS_SECONDS, seconds)] += 1
+        gathered[base + LATENCY_ROW - 1] += int(seconds * 1e9)
 
     def count_quick(self, sent_bytes: int) -> None:
         """Counts a GET answered at once with 200: the same as `count` and `add`, in three additions."""
@@ -107,52 +96,3 @@ class Metrics:
     def total(self, counter: int) -> int:
         """The sum of all workers' words."""
         return sum(self._words[row * _ROW_WORDS + counter] for row in range(self._rows))
-
-    def text(self, *, free_bytes: int) -> bytes:
-        """All workers' counters as Prometheus text."""
-        self.publish()
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Totals(self, free_bytes))
-        return generate_latest(registry)
-
-
-class _Totals(Collector):
-    def __init__(self, metrics: Metrics, free_bytes: int) -> None:
-        self._metrics = metrics
-        self._free_bytes = free_bytes
-
-    def collect(self) -> Iterator[Metric]:
-        total = self._metrics.total
-        requests = CounterMetricFamily("holdall_requests", "Requests answered.", labels=["verb", "status"])
-        latency = HistogramMetricFamily(
-            "holdall_request_seconds", "From a request's head to the end of its answer.", labels=["verb"]
-        )
-        for verb_index, verb in enumerate(VERBS):
-            for status_index, status in enumerate(_STATUSES):
-                count = total(_REQUESTS + verb_index * len(_STATUSES) + status_index)
-                if count:
-                    requests.add_metric([verb, str(status)], count)
-            base, running, buckets = _LATENCY + verb_index * _LATENCY_ROW, 0, []
-            for index, bound in enumerate((*map(str, _BUCKETS_SECONDS), "+Inf")):
-                running += total(base + index)
-                buckets.append((bound, float(running)))
-            if running:
-                latency.add_metric([verb], buckets, total(base + _LATENCY_ROW - 1) / 1e9)
-        yield requests
-        yield latency
-        for name, words, counter in (
-            ("holdall_received_bytes", "Body bytes received.", RECEIVED_BYTES),
-            ("holdall_sent_bytes", "Body bytes sent.", SENT_BYTES),
-            ("holdall_cache_hits", "Reads answered from memory.", CACHE_HITS),
-            ("holdall_access_failures", "Requests with a wrong API key.", ACCESS_FAILURES),
-            ("holdall_expired_entries", "Entries removed because their retention had passed.", EXPIRED),
-            ("holdall_sweeps", "Sweeps finished.", SWEEPS),
-        ):
-            yield CounterMetricFamily(name, words, value=total(counter))
-        for name, words, value in (
-            ("holdall_connections", "Open connections.", total(CONNECTIONS)),
-            ("holdall_entries", "Entries seen by the last sweep.", total(ENTRIES)),
-            ("holdall_entry_bytes", "Their bytes.", total(ENTRY_BYTES)),
-            ("holdall_free_bytes", "Bytes free on the store's disk.", self._free_bytes),
-        ):
-            yield GaugeMetricFamily(name, words, value=value)

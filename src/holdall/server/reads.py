@@ -11,15 +11,14 @@ from holdall import __version__
 from holdall.core.burst import members
 from holdall.core.template import fill
 from holdall.errors import HoldallError, StoreError, UsageError
-from holdall.server import metrics
 from holdall.server.bodies import Text
-from holdall.server.reply import OCTETS, HTTPError, Pieces, Reply, entry_headers, small_head
+from holdall.server.reply import OCTETS, HTTPError, Pieces, Reply, entry_headers, small_head, time_headers
 from holdall.stores.abilities import Immediate
 from holdall.stores.base import WHOLE, Span, missing
 from holdall.stores.bursts import plan
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from holdall.core.address import Address
     from holdall.server.exchange import Exchange
@@ -62,7 +61,7 @@ class Reads:
 
     def _answer_small(self, exchange: Exchange, glimpse: Glimpse) -> None:
         content_type = exchange.target.query.content_type or OCTETS
-        exchange.connection.answer_small(exchange, small_head(glimpse, content_type), glimpse.data, 200)
+        exchange.connection.answer_small(exchange, small_head(glimpse, content_type), glimpse.data)
 
     def _is_plain(self, exchange: Exchange, query: Query) -> bool:
         """Whether a GET asks for the whole of an entry and nothing more."""
@@ -83,7 +82,7 @@ class Reads:
             reply = self._not_modified(exchange, info) or Reply(200, length=info.size_bytes)
             if reply.status == 200:
                 self._describe(reply, query, info)
-                reply.headers += _times(info)
+                reply.headers += time_headers(info)
             return reply
         span = WHOLE
         if "range" in exchange.headers or any(name in exchange.headers for name in _SPECIAL):
@@ -95,6 +94,7 @@ class Reads:
         reading = await store.get(address, span, use=query.touch)
         reply = Reply(200, reading)
         self._describe(reply, query, reading.info)
+        reply.headers += time_headers(reading.info)
         _mark_part(reply, span, reading.start, reading.stop, reading.info.size_bytes)
         return reply
 
@@ -104,6 +104,7 @@ class Reads:
         reading = await self._service.store.take(address)
         reply = Reply(200, reading)
         self._describe(reply, query, reading.info)
+        reply.headers += time_headers(reading.info)
         return reply
 
     async def _burst(self, exchange: Exchange, query: Query, address: Address) -> Reply:
@@ -154,7 +155,7 @@ class Reads:
             return
         exchange.answer(Reply(200, Pieces(self._lines(exchange.target.query.template))))
 
-    async def _lines(self, template: str | None) -> AsyncIterator[bytes]:
+    async def _lines(self, template: str | None) -> AsyncGenerator[bytes, None]:
         lines: list[str] = []
         async for address in self._service.addresses():
             lines.append(address.path if template is None else fill(template, address.path))
@@ -197,8 +198,10 @@ class Reads:
 
     def metrics(self, exchange: Exchange) -> None:
         """GET /-/metrics: the counters of all workers."""
-        text = self._service.metrics.text(free_bytes=self._service.free_bytes())
-        exchange.answer(Reply(200, text, metrics.CONTENT_TYPE, [("Cache-Control", "no-store")]))
+        from holdall.server.metrics_text import CONTENT_TYPE, metrics_text  # noqa: PLC0415 - see that module
+
+        text = metrics_text(self._service.metrics, free_bytes=self._service.free_bytes())
+        exchange.answer(Reply(200, text, CONTENT_TYPE, [("Cache-Control", "no-store")]))
 
 
 def _span(exchange: Exchange, version: str | None, changed: int | None) -> Span:
@@ -241,10 +244,3 @@ def _date(text: str) -> int | None:
         return int(parsedate_to_datetime(text).timestamp())
     except (ValueError, OverflowError):
         return None
-
-
-def _times(info: Info) -> list[tuple[str, str]]:
-    found = [("X-Holdall-Used-Ns", str(info.used_ns))]
-    if info.expires_ns is not None:
-        found.append(("X-Holdall-Expires-Ns", str(info.expires_ns)))
-    return found

@@ -108,6 +108,7 @@ class RawBody:
             self.pumping = False
         if self._lost:
             spooled.close()
+            self._connection.after_pump()
             return
         body.spooled = spooled
         self._settle(body, pumped, failure)
@@ -116,14 +117,8 @@ class RawBody:
         self._left -= pumped.size_bytes
         body.size_bytes += pumped.size_bytes
         self._connection.count_raw(pumped.size_bytes)
-        transport = self._connection.transport
-        if failure is not None:
-            transport.resume_reading()
+        self._connection.after_pump()
+        if failure is not None or not self._left:
             self._done(failure)
-        elif not self._left:
-            transport.resume_reading()
-            self._done(None)
         elif pumped.flow is Flow.CLOSED:
-            transport.abort()
-        else:
-            transport.resume_reading()
+            self._connection.transport.abort()

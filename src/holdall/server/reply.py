@@ -13,7 +13,7 @@ from holdall import errors
 from holdall.stores.base import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from holdall.stores.abilities import Glimpse
     from holdall.stores.base import Info, Reading
@@ -48,7 +48,7 @@ class Pieces:
         source: Where they come from.
     """
 
-    def __init__(self, source: AsyncIterator[bytes]) -> None:
+    def __init__(self, source: AsyncGenerator[bytes, None]) -> None:
         self.source = source
 
 
@@ -99,7 +99,7 @@ def error_reply(error: errors.HoldallError) -> Reply:
     status = next((status for kind, status in _STATUS_OF if isinstance(error, kind)), 500)
     if isinstance(error, errors.AlreadySetError):
         return Reply(status)  # the original's losers see an empty body, and scripts test for it
-    reply = Reply(status, _line(error))
+    reply = Reply(status, _line(error), headers=[("X-Holdall-Error", error.slug)])
     if isinstance(error, errors.RangeError):
         reply.headers.append(("Content-Range", f"bytes */{error.size_bytes}"))
     if status == 503:
@@ -150,6 +150,14 @@ def small_head(glimpse: Glimpse, content_type: str = OCTETS) -> bytes:
             _ENTRY_HEADER_LINES[kind],
         )
     )
+
+
+def time_headers(info: Info) -> list[tuple[str, str]]:
+    """When an entry was last used and may expire, to the nanosecond, for clients that are stores."""
+    found = [("X-Holdall-Used-Ns", str(info.used_ns))]
+    if info.expires_ns is not None:
+        found.append(("X-Holdall-Expires-Ns", str(info.expires_ns)))
+    return found
 
 
 @lru_cache(maxsize=4096)

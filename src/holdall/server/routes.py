@@ -129,7 +129,7 @@ class Router:
         if brought is None and authorization is not None:
             scheme, _, token = authorization.partition(" ")
             if scheme.lower() == "bearer":
-                brought = token.strip()
+                brought = token.strip().encode("latin-1").decode("utf-8", "surrogateescape")  # as a query's
         before = access.failures
         try:
             access.check(brought, needed=needed, client=client)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from holdall.errors import HoldallError
@@ -134,8 +134,9 @@ class Sender:
                 size = await self._send_pieces(content, chunked=not exchange.http_1_0)
             elif isinstance(content, BurstPlan):
                 size = content.stop - content.start
-                async for reading in content.readings():
-                    await self._send_reading(reading)
+                async with aclosing(content.readings()) as readings:
+                    async for reading in readings:
+                        await self._send_reading(reading)
             else:
                 size = content.stop - content.start
                 async with content:
@@ -155,10 +156,11 @@ class Sender:
 
     async def _send_pieces(self, content: Pieces, *, chunked: bool) -> int:
         size = 0
-        async for piece in content.source:
-            await self._drained()
-            size += len(piece)
-            self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        async with aclosing(content.source) as source:
+            async for piece in source:
+                await self._drained()
+                size += len(piece)
+                self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
         await self._drained()
         if chunked:
             self._transport.write(b"0\r\n\r\n")

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from holdall.server.settings import Settings
     from holdall.stores.base import Store
 
+_OWN_HEADERS = ("Error", "Kind", "Size", "Used-Ns", "Expires-Ns")
 TICK_SECONDS = 0.25
 """How often times are taken and waiting connections looked at."""
 
@@ -214,6 +215,6 @@ class Service:
 def _cors_headers(origin: str) -> list[tuple[str, str]]:
     return [
         ("Access-Control-Allow-Origin", origin),
-        ("Access-Control-Expose-Headers", "ETag, X-Holdall-Kind, X-Holdall-Used-Ns, X-Holdall-Expires-Ns"),
+        ("Access-Control-Expose-Headers", "ETag, " + ", ".join(f"X-Holdall-{name}" for name in _OWN_HEADERS)),
         ("Vary", "Origin"),
     ]

@@ -7,6 +7,7 @@ One worker runs in this very process. More are forked, each with a listening soc
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -30,6 +31,9 @@ _RESTART_SECONDS: Final = 0.5
 _STOP_GRACE_SECONDS: Final = 10.0
 """How long beyond the drain timeout a worker may take to close its store."""
 _FAILED_TO_START: Final = 3
+_CONNECTION_DESCRIPTORS: Final = 3
+"""What a connection has open at most: its socket, a duplicate of it for a pump, and a file."""
+_OTHER_DESCRIPTORS: Final = 256
 
 
 def run(settings: Settings, on_ready: Callable[[int], None]) -> int:
@@ -46,6 +50,7 @@ def run(settings: Settings, on_ready: Callable[[int], None]) -> int:
         HoldallError: It cannot start.
     """
     start_ns = time.time_ns()
+    _raise_descriptor_limit(settings)
     shared = Metrics.shared(settings.workers)
     if settings.workers == 1:
         sock = _bound(settings, settings.port, shared_port=False)
@@ -190,6 +195,16 @@ def _bound(settings: Settings, port: int, *, shared_port: bool) -> socket.socket
         ) from error
     sock.setblocking(False)
     return sock
+
+
+def _raise_descriptor_limit(settings: Settings) -> None:
+    """Takes as many descriptors as the connections may need, if the system gives them; too few show as 503."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = settings.connections_max * _CONNECTION_DESCRIPTORS + _OTHER_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
 
 
 def _tell(fd: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from holdall.core.template import fill
 from holdall.errors import HoldallError, NotFoundError, UsageError, VersionMismatchError
 from holdall.server.bodies import Hashed, Stored, TemporarySpool
-from holdall.server.reply import TEXT, HTTPError, Reply, encode_headers
+from holdall.server.reply import TEXT, HTTPError, Reply, encode_headers, time_headers
 from holdall.stores.abilities import Immediate, Spooling
 from holdall.stores.base import ABSENT, ALWAYS, IfVersion, Kind
 
@@ -49,7 +49,7 @@ class Writes:
         if isinstance(outcome, HoldallError):
             exchange.answer_error(outcome)
         elif exchange.target.query.template is None and self._service.settings.cors is None:
-            exchange.connection.answer_small(exchange, self._bare_head, outcome.path.encode(), 200)
+            exchange.connection.answer_small(exchange, self._bare_head, outcome.path.encode())
         else:
             exchange.answer(_path_reply(exchange, outcome))
 
@@ -95,7 +95,12 @@ class Writes:
             else:
                 info = await self._store.write(address, source, when=when)
         reply = _path_reply(exchange, address)
-        reply.headers += [("ETag", f'"{info.version}"'), ("X-Holdall-Kind", info.kind.value)]
+        reply.headers += [
+            ("ETag", f'"{info.version}"'),
+            ("X-Holdall-Kind", info.kind.value),
+            ("X-Holdall-Size", str(info.size_bytes)),
+            *time_headers(info),
+        ]
         return reply
 
     async def _condition(self, exchange: Exchange, address: Address) -> Condition:

@@ -18,7 +18,7 @@ from holdall.stores.abilities import BatchStat
 from holdall.stores.base import Kind, Span
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
 
     from holdall.stores.base import Blobs, Info, Reading
 
@@ -83,7 +83,7 @@ class BurstPlan:
         """
         self.start, self.stop = span.resolve(self.size_bytes)
 
-    async def readings(self) -> AsyncIterator[Reading]:
+    async def readings(self) -> AsyncGenerator[Reading, None]:
         """Opens, one after the other, the parts of members that make up the bytes from `start` to `stop`.
 
         Each is closed before the next is opened.

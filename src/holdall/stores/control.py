@@ -21,6 +21,7 @@ import mmap
 import os
 import struct
 import sys
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -134,7 +135,8 @@ class Stripe:
     """One share of the addresses; its words may be changed only by the holder of its lock.
 
     The append sequence is odd while an append is under way, so a reader that finds it even and unchanged around a
-    look at a file saw no append in the middle.
+    look at a file saw no append in the middle. The change sequence is odd while a journaled change is under way, so a
+    writer that takes no lock can tell that none came between its own record in the journal and its file.
     """
 
     __slots__ = ("_at", "_map", "_words", "lock")
@@ -149,6 +151,28 @@ class Stripe:
     def sequence(self) -> int:
         """The append sequence; odd while an append is under way."""
         return self._words[self._at + 1]
+
+    @property
+    def change_sequence(self) -> int:
+        """The change sequence; odd while a journaled change is under way."""
+        return self._words[self._at + 7]
+
+    def begin_change(self, address: Address) -> None:
+        """Notes which entry may soon be one thing in the journal and another in its file."""
+        offset = self._at * 8 + _ADDRESS_IN_STRIPE
+        self._map[offset : offset + 32] = address
+        self._words[self._at + 7] += 1
+
+    def end_change(self) -> None:
+        """Notes that journal and file agree."""
+        self._words[self._at + 7] += 1
+
+    def pending_change(self) -> Address | None:
+        """The entry whose change the last holder of the lock died in, if it did."""
+        if not self.change_sequence & 1:
+            return None
+        offset = self._at * 8 + _ADDRESS_IN_STRIPE
+        return Address(self._map[offset : offset + 32])
 
     def next_revision(self, now_ns: int) -> int:
         """A revision above all this stripe has given out, and no earlier than the clock."""
@@ -238,7 +262,12 @@ class Control:
                 os.ftruncate(self._fd, _SIZE_BYTES)
             # Allocated, so that a full disk cannot turn a store into the mapping into a bus error.
             os.posix_fallocate(self._fd, 0, _SIZE_BYTES)
-            self._map = mmap.mmap(self._fd, _SIZE_BYTES)
+            # Mapped through a descriptor of its own: a mapping keeps a duplicate, and with it every lock taken by it.
+            mapped = self.locks.descriptor()
+            try:
+                self._map = mmap.mmap(mapped, _SIZE_BYTES)
+            finally:
+                os.close(mapped)
         except BaseException:
             os.close(self._fd)
             if self._opening is not None:
@@ -263,6 +292,8 @@ class Control:
         if self.fresh and self.alone:
             self._map[:] = bytes(_SIZE_BYTES)
             self._map[: len(self._identity)] = self._identity
+            # Never one that was given out before: temporary files of an earlier boot may still lie about.
+            self.words[_INCARNATION_WORD] = time.time_ns()
         if self.alone:
             for index in range(PROCESSES_MAX):
                 self._process(index)[1] = 0
@@ -291,6 +322,7 @@ class Control:
         if self._fd < 0:
             return
         self._end_opening()
+        self.removals.counter.release()
         self.words.release()
         with suppress(BufferError):  # a Stripe may still hold its words; the mapping then goes with it
             self._map.close()
@@ -301,10 +333,13 @@ class Control:
         """The stripe that `address` belongs to."""
         return Stripe(self._map, self.words, int.from_bytes(address[:2], "big") % LOCK_STRIPES)
 
-    def stripes(self) -> Iterator[Stripe]:
-        """All stripes, for recovery."""
-        for index in range(LOCK_STRIPES):
-            yield Stripe(self._map, self.words, index)
+    def broken_stripes(self) -> list[Stripe]:
+        """The stripes whose last holder died in an append or another change, for recovery."""
+        first, step = _STRIPES_AT // 8, _STRIPE_BYTES // 8
+        stop = first + LOCK_STRIPES * step
+        appends, changes = (self.words[first + word : stop : step].tolist() for word in (1, 7))
+        broken = (index for index, pair in enumerate(zip(appends, changes, strict=True)) if (pair[0] | pair[1]) & 1)
+        return [Stripe(self._map, self.words, index) for index in broken]
 
     def pin(self, epoch: int) -> None:
         """Says that this process holds journal records of `epoch` (0: none) that are not files yet."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from holdall.errors import NotFoundError, StoreError
@@ -91,7 +92,8 @@ class DirectoryStore:
         def opened() -> DirectoryStore:
             with translated():
                 if create:
-                    os.makedirs(path, exist_ok=True)
+                    with suppress(FileExistsError, NotADirectoryError):  # the next question says it better
+                        os.makedirs(path, exist_ok=True)
                 if not os.path.isdir(path):
                     raise StoreError(f"{path} is not a directory.", hint="Create it, or name another.")
                 seam = disk(path)
@@ -183,7 +185,7 @@ class DirectoryStore:
         """Makes durable what is on its way and lets go; see `Blobs.aclose`."""
         if not self._closed:
             self._closed = True
-            self._small_writes.close()
+            await self._small_writes.aclose()
             await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
             await asyncio.get_running_loop().run_in_executor(None, self._shelf.close)
 
@@ -304,4 +306,4 @@ class DirectoryStore:
 
 def _next_batch(found: Iterator[Address]) -> list[Address]:
     with translated():
-        return [address for address, _ in zip(found, range(_LISTING_BATCH), strict=False)]
+        return list(islice(found, _LISTING_BATCH))

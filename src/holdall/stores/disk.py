@@ -108,6 +108,14 @@ class Disk:
         """The status of a name itself, never of what a link points to."""
         return os.stat(name, dir_fd=self.fd, follow_symlinks=False)
 
+    def has(self, name: str) -> bool:
+        """Whether there is anything by that name."""
+        try:
+            self.look(name)
+        except FileNotFoundError:
+            return False
+        return True
+
     # --- contents ---
 
     def create_unnamed(self, mode: int) -> int:

@@ -51,8 +51,10 @@ if TYPE_CHECKING:
     from holdall.stores.control import Control
     from holdall.stores.disk import Disk
 
-_BATCH_PAYLOAD_BYTES_MAX: Final = 8 * 1024 * 1024
+_BATCH_PAYLOAD_BYTES_MAX: Final = 2 * 1024 * 1024
 """A batch is cut here, so that a flood of 64 KiB writes cannot make one sync take for ever."""
+_BATCH_SHARE: Final = 4
+"""A batch takes at most one part in this many of a segment."""
 _POLL_SECONDS: Final = 0.001
 _FREE_SHARE: Final = 16
 """The journal takes at most one part in this many of what is free."""
@@ -211,11 +213,12 @@ class Journal:
                 self._checkpoint_due.set()
 
     def _next_group(self) -> list[tuple[list[bytes], Done]]:
-        size, count = 0, 0
-        for count, (records, _) in enumerate(self._waiting, start=1):  # noqa: B007 - used after the loop
-            size += sum(map(len, records))
-            if size > _BATCH_PAYLOAD_BYTES_MAX:
+        room, count = min(_BATCH_PAYLOAD_BYTES_MAX, self._segment_bytes // _BATCH_SHARE), 0
+        for records, _ in self._waiting:
+            room -= sum(map(len, records))
+            if room < 0 and count:
                 break
+            count += 1
         group, self._waiting = self._waiting[:count], self._waiting[count:]
         return group
 
@@ -227,7 +230,7 @@ class Journal:
             batch = encode_batch(records, self._nonce(epoch), sequence)
             self._disk.write(self._fd, batch, epoch % 2 * self._segment_bytes + at)
             self._disk.sync_data(self._fd)
-        except OSError:
+        except BaseException:
             for _ in range(submissions):
                 self.release(epoch)
             raise
@@ -236,6 +239,8 @@ class Journal:
     def _reserve(self, need: int, submissions: int) -> tuple[int, int, int]:
         """A place for `need` bytes: its epoch, offset in the segment and batch number; pinned until released."""
         words = self._words
+        if need > self._segment_bytes - JOURNAL_BLOCK_BYTES:
+            raise OSError(errno.EMSGSIZE, "more at once than the journal holds")
         while True:
             with holding(self._commit_lock_fd, JOURNAL_LOCK):
                 epoch, tail = words[EPOCH_WORD], words[TAIL_WORD]

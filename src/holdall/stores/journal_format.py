@@ -45,7 +45,9 @@ class Change(IntEnum):
     REMOVED = 4
     """The entry was removed."""
     FILE = 5
-    """The entry was replaced by a file that is durable by itself; a slot's has the revision as its mtime."""
+    """What the directory had at the address was durable by itself; all before is past."""
+    COMING = 6
+    """A slot's file, durable but for its name, was about to be named; it has the revision as its mtime."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Record:
         address: Where.
         revision: The slot's revision, nanoseconds; 0 for a blob.
         offset: Where an append begins, bytes.
-        data: The bytes written, none for REMOVED and FILE.
+        data: The bytes written, none for REMOVED, FILE and COMING.
     """
 
     change: Change
@@ -104,10 +106,13 @@ def encode_batch(records: Iterable[bytes], nonce: bytes, sequence: int) -> bytes
         sequence: The batch's number, in the order in which the changes happened.
     """
     parts = list(records)
-    payload = b"".join(parts)
-    head = _BATCH.pack(_BATCH_MAGIC, nonce, sequence, len(payload), len(parts))
-    checksum = _CHECKSUM.pack(zlib.crc32(payload, zlib.crc32(head)))
-    return b"".join((head, checksum, payload)).ljust(batch_bytes(len(payload)), b"\0")
+    length = sum(map(len, parts))
+    head = _BATCH.pack(_BATCH_MAGIC, nonce, sequence, length, len(parts))
+    checksum = zlib.crc32(head)
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    padding = bytes(batch_bytes(length) - length - _BATCH.size - _CHECKSUM.size)
+    return b"".join((head, _CHECKSUM.pack(checksum), *parts, padding))
 
 
 def decode_segment(segment: memoryview) -> Iterator[tuple[int, list[Record]]]:

@@ -7,18 +7,19 @@ Nothing here runs while another process has the directory open.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections import defaultdict
 from contextlib import suppress
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from holdall.limits import JOURNAL_BLOCK_BYTES
+from holdall.core.address import Address
+from holdall.limits import CHUNK_BYTES, JOURNAL_BLOCK_BYTES
 from holdall.stores.entry_file import BLOB_MODE, SLOT_MODE, TEMPORARY_PREFIX
 from holdall.stores.journal_format import JOURNAL_NAME, Change, Record, decode_segment
 
 if TYPE_CHECKING:
-    from holdall.core.address import Address
     from holdall.stores.control import Control, Stripe
     from holdall.stores.disk import Disk
 
@@ -37,14 +38,14 @@ def recover(disk: Disk, control: Control) -> int:
         OSError: The disk failed; the journal is still there for the next try.
     """
     if not control.fresh:
-        for stripe in control.stripes():
+        for stripe in control.broken_stripes():
             repair_append(disk, stripe)
-    try:
-        records = _read_journal(disk)
-    except FileNotFoundError:
+            if stripe.pending_change() is not None:
+                stripe.end_change()  # the journal that disagreed with the file goes below
+    if not disk.has(JOURNAL_NAME):
         return 0
-    if not control.fresh:
-        records = []  # only processes died: the files hold all that the journal does, and perhaps more
+    # Where only processes died, the files hold all that the journal does, and perhaps more.
+    records = _read_journal(disk) if control.fresh else []
     by_address: dict[Address, list[Record]] = defaultdict(list)
     for record in records:
         by_address[record.address].append(record)
@@ -78,12 +79,14 @@ def _read_journal(disk: Disk) -> list[Record]:
     """Every record of the segments in use, in the order in which the changes happened."""
     fd = disk.open_read(JOURNAL_NAME)
     try:
-        half = os.fstat(fd).st_size // 2
+        size = os.fstat(fd).st_size
         batches: list[tuple[int, list[Record]]] = []
-        for start in (0, half):
-            segment = memoryview(os.pread(fd, half, start))
-            if len(segment) == half >= JOURNAL_BLOCK_BYTES:
-                batches += decode_segment(segment)
+        if size >= 2 * JOURNAL_BLOCK_BYTES:
+            # Mapped, not read: a journal is mostly empty, and this may be a small command's process.
+            with mmap.mmap(fd, size, prot=mmap.PROT_READ) as content, memoryview(content) as view:
+                for segment in (view[: size // 2], view[size // 2 :]):
+                    batches += decode_segment(segment)
+                    segment.release()
     finally:
         os.close(fd)
     batches.sort(key=itemgetter(0))
@@ -92,27 +95,33 @@ def _read_journal(disk: Disk) -> list[Record]:
 
 def _replay(disk: Disk, address: Address, changes: list[Record]) -> None:
     """Gives one address the last state the journal knows of it."""
-    size, mtime_ns = _look(disk, address)
-    for number, change in enumerate(changes):
-        if change.change is Change.FILE and size is not None and change.revision in {0, mtime_ns}:
-            changes = changes[number + 1 :]  # that file became durable by itself: all before it is past
-            return _replay(disk, address, changes) if changes else None
-    changes = [change for change in changes if change.change is not Change.FILE]
+    changes = _since_durable(changes, _mtime_ns(disk, address))
     if not changes:
-        return None
+        return
     if changes[-1].change is Change.REMOVED:
         with suppress(FileNotFoundError):
             disk.unlink(address.name)
-        return None
+        return
+    removal = max((n for n, change in enumerate(changes) if change.change is Change.REMOVED), default=-1)
+    changes = changes[removal + 1 :]
     blob = next((change for change in changes if change.change is Change.BLOB), None)
-    last_removal = max((n for n, change in enumerate(changes) if change.change is Change.REMOVED), default=-1)
-    blob = next((change for change in changes[last_removal + 1 :] if change.change is Change.BLOB), None)
     if blob is not None:
-        return _place(disk, address, blob.data, BLOB_MODE, None)
-    return _replay_slot(disk, address, changes[last_removal + 1 :], size)
+        _place(disk, address, blob.data, BLOB_MODE, None)
+    else:
+        _replay_slot(disk, address, changes)
 
 
-def _replay_slot(disk: Disk, address: Address, changes: list[Record], size: int | None) -> None:
+def _since_durable(changes: list[Record], mtime_ns: int | None) -> list[Record]:
+    """The changes after the last one that left a file, or none, that needs no journal."""
+    for number in reversed(range(len(changes))):
+        change = changes[number]
+        if change.change is Change.FILE or (change.change is Change.COMING and change.revision == mtime_ns):
+            changes = changes[number + 1 :]
+            break
+    return [change for change in changes if change.change is not Change.COMING]
+
+
+def _replay_slot(disk: Disk, address: Address, changes: list[Record]) -> None:
     """Rebuilds a slot from its last whole value, or from what the file held before the first append."""
     whole = max((n for n, change in enumerate(changes) if change.change is Change.SLOT), default=None)
     if whole is not None:
@@ -120,7 +129,10 @@ def _replay_slot(disk: Disk, address: Address, changes: list[Record], size: int 
         appends = changes[whole + 1 :]
     else:
         appends = changes
-        value = bytearray(_read(disk, address)[: appends[0].offset] if size is not None else b"")
+        found = _read(disk, address)
+        if found is None or len(found) < appends[0].offset or Address.of(found) == address:
+            return  # it has expired since, or a blob has come in its place
+        value = bytearray(found)
     for append in appends:
         del value[append.offset :]
         value += append.data
@@ -143,20 +155,19 @@ def _place(disk: Disk, address: Address, data: bytes, mode: int, revision: int |
     disk.rename(_TEMPORARY, address.name)
 
 
-def _look(disk: Disk, address: Address) -> tuple[int | None, int]:
+def _mtime_ns(disk: Disk, address: Address) -> int | None:
     try:
-        status = disk.look(address.name)
+        return disk.look(address.name).st_mtime_ns
     except FileNotFoundError:
-        return None, 0
-    return status.st_size, status.st_mtime_ns
+        return None
 
 
-def _read(disk: Disk, address: Address) -> bytes:
-    fd = disk.open_read(address.name)
+def _read(disk: Disk, address: Address) -> bytes | None:
     try:
-        content = b""
-        while piece := os.read(fd, 1 << 20):
-            content += piece
-        return content
+        fd = disk.open_read(address.name)
+    except FileNotFoundError:
+        return None
+    try:
+        return b"".join(iter(lambda: os.read(fd, CHUNK_BYTES), b""))
     finally:
         os.close(fd)

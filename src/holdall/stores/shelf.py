@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 import time
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -80,6 +81,7 @@ class Shelf:
         self.retention = retention
         self.size_bytes_max = size_bytes_max
         self.journal: Journal | None = None
+        self._joining = threading.Lock()
         self._sweep_fd: int | None = None
         with translated():
             self.control = Control(disk.path)
@@ -89,7 +91,7 @@ class Shelf:
                 if journal and self.durability is Durability.SYNC and not journaled:
                     journaled = create_journal(disk)
                 self.control.settle(journaled=journaled)
-                self._follow_journal()
+                self.follow_journal()
             except BaseException:
                 self.control.close()
                 raise
@@ -130,20 +132,35 @@ class Shelf:
             StoreError: The disk cannot take it.
         """
         with translated():
-            if self._follow_journal() is not None:
-                with self.journaled(Record(Change.BLOB, address, data=data)):
-                    self.place_small(address, data)
-            elif not self.place_quickly(address, data, sync=self.durability is Durability.SYNC):
-                self._place_beside(address, data)
+            sync = self.durability is Durability.SYNC
+            if self.follow_journal() is None and self.place_quickly(address, data, sync=sync):
+                return
+            spool = self.spool()
+            try:
+                spool.keep(data)
+                self._commit_blob(spool, address)
+            finally:
+                spool.close()
 
-    def place_small(self, address: Address, data: bytes) -> None:
-        """Gives a small blob its file, without making it durable.
+    def holds(self, address: Address) -> bool:
+        """Whether a blob is there that need not be touched, as far as can be told without a lock.
 
         Raises:
             OSError: The disk failed.
         """
-        if not self.place_quickly(address, data):
-            self._place_beside(address, data)
+        try:
+            status = self.disk.look(address.name)
+        except FileNotFoundError:
+            return False
+        return kind_of(status) is Kind.BLOB and not self.must_record(Kind.BLOB, status)
+
+    def change_sequence(self, address: Address) -> int:
+        """Differs, once a journaled change of the entry at `address` has begun, from what it was, and is then odd.
+
+        It is even and the same before a blob's record is in the journal and after the blob has its file where no
+        change came between the two, which would be undone, or undo the blob, when the journal is replayed.
+        """
+        return self.control.stripe(address).change_sequence
 
     def place_quickly(self, address: Address, data: bytes, *, sync: bool = False) -> bool:
         """Gives a small blob its file if nothing has its name; returns False otherwise, having done nothing.
@@ -170,16 +187,22 @@ class Shelf:
             if expected is not None and address != expected:
                 raise DigestMismatchError(f"The bytes hash to {address}, not to {expected}.")
             with translated():
-                self._commit_blob(spool, address, self._link_or_keep)
+                self._commit_blob(spool, address)
             return address
         finally:
             spool.close()
 
-    def put_absent_locked(self, spool: Spool, address: Address) -> None:
-        """Stores a spooled blob where nothing is; the caller holds the lock and closes the spool.
+    def put_locked(self, stripe: Stripe, spool: Spool, address: Address, *, absent: bool) -> None:
+        """Stores a spooled blob; the caller holds the lock and closes the spool.
+
+        Args:
+            stripe: The address's, locked.
+            spool: The blob.
+            address: Its address.
+            absent: Refuse if the blob has come meanwhile; its writers may take no lock.
 
         Raises:
-            AlreadySetError: The blob has come meanwhile; its writers take no lock.
+            AlreadySetError: It has.
             OSError: The disk failed.
         """
 
@@ -189,15 +212,30 @@ class Shelf:
             except FileExistsError:
                 raise AlreadySetError(f"{address} is already set.") from None
 
-        self._commit_blob(spool, address, link)
+        self._commit_blob_locked(stripe, spool, address, link if absent else self._link_or_keep)
 
-    def _commit_blob(self, spool: Spool, address: Address, name_it: Callable[[Spool, Address], None]) -> None:
+    def _commit_blob(self, spool: Spool, address: Address) -> None:
+        """Makes a spooled blob durable and visible, or keeps the blob that is there already."""
+        self.disk.set_mode(spool.fd, BLOB_MODE)
+        if self.durability is Durability.SYNC:
+            if spool.size_bytes > SMALL_BYTES_MAX:
+                self.disk.sync_data(spool.fd)  # so that it takes no time under the lock
+        else:
+            with suppress(FileExistsError):
+                spool.link(address.name)
+                return
+        with self.locked(address) as stripe:
+            self._commit_blob_locked(stripe, spool, address, self._link_or_keep)
+
+    def _commit_blob_locked(
+        self, stripe: Stripe, spool: Spool, address: Address, name_it: Callable[[Spool, Address], None]
+    ) -> None:
         """Makes a spooled blob durable and, by `name_it`, visible, in the order that its size asks for."""
         disk, sync = self.disk, self.durability is Durability.SYNC
         disk.set_mode(spool.fd, BLOB_MODE)
-        if sync and spool.size_bytes <= SMALL_BYTES_MAX and self._follow_journal() is not None:
+        if sync and spool.size_bytes <= SMALL_BYTES_MAX and self.follow_journal() is not None:
             data = os.pread(spool.fd, spool.size_bytes, 0)
-            with self.journaled(Record(Change.BLOB, address, data=data)):
+            with self.journaled(stripe, Record(Change.BLOB, address, data=data)):
                 name_it(spool, address)
             return
         if sync:
@@ -205,25 +243,23 @@ class Shelf:
         name_it(spool, address)
         if sync:
             disk.sync_names()
-            with self.journaled(Record(Change.FILE, address)):
+            with self.journaled(stripe, Record(Change.FILE, address)):
                 pass
 
     def _link_or_keep(self, spool: Spool, address: Address) -> None:
-        """Gives a blob its name, or keeps the blob that already has it; a slot of that name gives way."""
-        try:
-            spool.link(address.name)
-        except FileExistsError:
-            pass
-        else:
-            return
-        with self.locked(address):
+        """Gives a blob its name, or keeps the blob that has it; a slot gives way; the caller holds the lock."""
+        while True:
+            with suppress(FileExistsError):
+                spool.link(address.name)
+                return
             found = self.look_locked(address)
             if found is None:
-                spool.link(address.name)
-            elif found[0] is Kind.SLOT:
+                continue
+            if found[0] is Kind.SLOT:
                 spool.rename(address.name)
             else:
                 self._keep_locked(address, found[1])
+            return
 
     def _keep_locked(self, address: Address, status: os.stat_result) -> None:
         """Restarts the timer of a blob that is stored again, and makes sure that it is durable."""
@@ -237,21 +273,6 @@ class Shelf:
                 self.disk.sync_data(fd)
         finally:
             os.close(fd)
-
-    def _place_beside(self, address: Address, data: bytes) -> None:
-        """`place_quickly` where the name is taken or the file system has no unnamed files."""
-        spool = self.spool()
-        try:
-            spool.write(data)
-            self.disk.set_mode(spool.fd, BLOB_MODE)
-            sync = self.durability is Durability.SYNC and self.journal is None
-            if sync:
-                self.disk.sync_data(spool.fd)
-            self._link_or_keep(spool, address)
-            if sync:
-                self.disk.sync_names()
-        finally:
-            spool.close()
 
     # --- what both kinds share ---
 
@@ -335,23 +356,23 @@ class Shelf:
             KindError: It is of another kind than `kind`.
             StoreError: The disk failed.
         """
-        with translated(), self.locked(address):
+        with translated(), self.locked(address) as stripe:
             found = self.look_locked(address)
             if found is None:
                 raise _missing(address)
             if kind is not None and found[0] is not kind:
                 raise KindError(f"{address} is a {found[0].value}, not a {kind.value}.")
-            self.remove_locked(address, found[0])
+            self.remove_locked(stripe, address, found[0])
 
-    def remove_locked(self, address: Address, kind: Kind) -> None:
+    def remove_locked(self, stripe: Stripe, address: Address, kind: Kind) -> None:
         """Removes an entry durably and tells the caches; the caller holds its lock.
 
         Raises:
             OSError: The disk failed.
         """
-        with self.journaled(Record(Change.REMOVED, address)):
+        with self.journaled(stripe, Record(Change.REMOVED, address)) as journaled:
             self.disk.unlink(address.name)
-        if self.durability is Durability.SYNC and self.journal is None:
+        if self.durability is Durability.SYNC and not journaled:
             self.disk.sync_names()
         if kind is Kind.BLOB:
             self.control.removals.note(address)
@@ -391,6 +412,7 @@ class Shelf:
         stripe = self.control.stripe(address)
         with self.control.locks.held(stripe.lock):
             repair_append(self.disk, stripe)
+            self._settle_change(stripe)
             yield stripe
 
     def look_locked(self, address: Address) -> tuple[Kind, os.stat_result] | None:
@@ -420,20 +442,32 @@ class Shelf:
 
     def _settle(self, address: Address, *, use: bool) -> Kind:
         """Does, under the lock, what `open_entry` could not do without it: classify, wait for an append, touch."""
-        with self.locked(address):
+        try:
+            with self.locked(address):
+                found = self.look_locked(address)
+                if found is None:
+                    raise _missing(address)
+                kind, status = found
+                if use and self.must_record(kind, status):
+                    self._touch_locked(address, kind, status)
+                return kind
+        except OSError as error:
+            # On a read-only disk no lock is to be had, nor is one needed: nobody can change anything.
+            if error.errno != errno.EROFS or self.control.stripe(address).sequence & 1:
+                raise
             found = self.look_locked(address)
             if found is None:
-                raise _missing(address)
-            kind, status = found
-            if use and self.must_record(kind, status):
-                fd = self.disk.open_read(address.name)
-                try:
-                    now = time.time_ns()
-                    with unless_read_only():
-                        self.disk.set_times(fd, now, now if kind is Kind.BLOB else status.st_mtime_ns)
-                finally:
-                    os.close(fd)
-            return kind
+                raise _missing(address) from None
+            return found[0]
+
+    def _touch_locked(self, address: Address, kind: Kind, status: os.stat_result) -> None:
+        fd = self.disk.open_read(address.name)
+        try:
+            now = time.time_ns()
+            with unless_read_only():
+                self.disk.set_times(fd, now, now if kind is Kind.BLOB else status.st_mtime_ns)
+        finally:
+            os.close(fd)
 
     def _open_or_missing(self, address: Address) -> int:
         try:
@@ -444,22 +478,49 @@ class Shelf:
             raise
 
     @contextmanager
-    def journaled(self, record: Record) -> Iterator[None]:
-        """Makes a change durable before the block makes it visible, where there is a journal."""
-        journal = self._follow_journal()
-        if journal is None:
-            yield
-            return
-        epoch = journal.commit(record.encode())
-        try:
-            yield
-        finally:
-            journal.release(epoch)
+    def journaled(self, stripe: Stripe, record: Record) -> Iterator[bool]:
+        """Makes a change durable before the block makes it visible; yields whether there is a journal to do so.
 
-    def _follow_journal(self) -> Journal | None:
+        The caller holds the lock of the address. The block must not wait for another: it keeps the journal from being
+        retired, for which the other may be waiting.
+        """
+        journal = self.follow_journal()
+        if journal is None:
+            yield False
+            return
+        stripe.begin_change(record.address)
+        try:
+            epoch = journal.commit(record.encode())
+            try:
+                yield True
+            finally:
+                journal.release(epoch)
+        except BaseException:
+            if record.change is not Change.BLOB:  # which is as good as it was, whoever asked for it
+                self._take_back(journal, record.address)
+            raise
+        finally:
+            stripe.end_change()
+
+    def _settle_change(self, stripe: Stripe) -> None:
+        """Lets the files have the last word where a killed process changed the journal and perhaps not the file."""
+        address = stripe.pending_change()
+        if address is not None and (journal := self.follow_journal()) is not None:
+            self._take_back(journal, address)
+            stripe.end_change()
+
+    def _take_back(self, journal: Journal, address: Address) -> None:
+        """Makes what the directory has at an address outlast what the journal says of it."""
+        with suppress(OSError):  # a disk that takes neither will not take the next change either
+            self.disk.sync_all()
+            journal.release(journal.commit(Record(Change.FILE, address).encode()))
+
+    def follow_journal(self) -> Journal | None:
         """The journal, joined now if another process has begun one: its order of changes must know ours."""
         if self.journal is None and self.durability is Durability.SYNC and self.control.words[JOURNALED_WORD]:
-            self.journal = Journal(self.disk, self.control)
+            with self._joining:
+                if self.journal is None:
+                    self.journal = Journal(self.disk, self.control)
         return self.journal
 
 

@@ -19,7 +19,7 @@ from holdall.errors import (
     VersionMismatchError,
 )
 from holdall.limits import CHUNK_BYTES, SMALL_BYTES_MAX
-from holdall.stores.base import ABSENT, IfVersion, Info, Kind
+from holdall.stores.base import ABSENT, ALWAYS, IfVersion, Info, Kind
 from holdall.stores.disk import translated
 from holdall.stores.entry_file import SLOT_MODE, info_of, version_of
 from holdall.stores.journal_format import Change, Record
@@ -51,6 +51,8 @@ class SlotShelf:
             with translated():
                 if spool.address == address:
                     return self._write_blob(address, spool, when)
+                if spool.size_bytes > SMALL_BYTES_MAX and self._shelf.durability is Durability.SYNC:
+                    self._disk.sync_data(spool.fd)  # so that it takes no time under the lock
                 with self._shelf.locked(address) as stripe:
                     found = self._shelf.look_locked(address)
                     _check(address, found, when)
@@ -70,7 +72,7 @@ class SlotShelf:
                     raise _blob_in_the_way(address)
                 if status.st_size + spool.size_bytes > self._shelf.size_bytes_max:
                     raise TooLargeError(f"The slot would pass {self._shelf.size_bytes_max} bytes.")
-                in_place = self._shelf.durability is Durability.OS or self._shelf.journal is not None
+                in_place = self._shelf.durability is Durability.OS or self._shelf.follow_journal() is not None
                 if in_place and spool.size_bytes <= SMALL_BYTES_MAX:
                     data = os.pread(spool.fd, spool.size_bytes, 0)
                     return self._append_in_place(stripe, address, status, data)
@@ -80,7 +82,7 @@ class SlotShelf:
 
     def take(self, address: Address) -> tuple[int, os.stat_result]:
         """Removes the slot at `address` and returns its open descriptor and status; errors as `Slots.take`."""
-        with translated(), self._shelf.locked(address):
+        with translated(), self._shelf.locked(address) as stripe:
             found = self._shelf.look_locked(address)
             if found is None:
                 raise NotFoundError(f"Nothing is stored at {address}.")
@@ -88,7 +90,7 @@ class SlotShelf:
                 raise _blob_in_the_way(address)
             fd = self._disk.open_read(address.name)
             try:
-                self._shelf.remove_locked(address, Kind.SLOT)
+                self._shelf.remove_locked(stripe, address, Kind.SLOT)
                 return fd, os.fstat(fd)
             except BaseException:
                 os.close(fd)
@@ -98,15 +100,16 @@ class SlotShelf:
 
     def _write_blob(self, address: Address, spool: Spool, when: Condition) -> Info:
         """What was written to this address is the address's blob, so that is what it is stored as."""
-        if when is ABSENT:
-            with self._shelf.locked(address):
-                _check(address, self._shelf.look_locked(address), when)
-                self._shelf.put_absent_locked(spool, address)
-        else:
-            if isinstance(when, IfVersion):
-                with self._shelf.locked(address):
-                    _check_version(address, self._shelf.look_locked(address), when)
+        if when is ALWAYS:
             self._shelf.put_spool(spool)
+        else:
+            with self._shelf.locked(address) as stripe:
+                found = self._shelf.look_locked(address)
+                if isinstance(when, IfVersion):
+                    _check_version(address, found, when)
+                else:
+                    _check(address, found, when)
+                self._shelf.put_locked(stripe, spool, address, absent=when is ABSENT)
         return self._shelf.stat(address, use=False)
 
     def _replace_locked(self, stripe: Stripe, address: Address, spool: Spool, *, taken: bool) -> Info:
@@ -116,19 +119,19 @@ class SlotShelf:
         disk.set_mode(spool.fd, SLOT_MODE)
         disk.set_times(spool.fd, revision, revision)
         status = os.fstat(spool.fd)
-        small = spool.size_bytes <= SMALL_BYTES_MAX and shelf.journal is not None
-        if small:
+        if shelf.durability is Durability.OS:
+            _name(spool, address, taken=taken)
+        elif spool.size_bytes <= SMALL_BYTES_MAX and shelf.follow_journal() is not None:
             data = os.pread(spool.fd, spool.size_bytes, 0)
-            with shelf.journaled(Record(Change.SLOT, address, revision, data=data)):
+            with shelf.journaled(stripe, Record(Change.SLOT, address, revision, data=data)):
                 _name(spool, address, taken=taken)
         else:
-            if shelf.durability is Durability.SYNC:
-                disk.sync_data(spool.fd)
-            _name(spool, address, taken=taken)
-            if shelf.durability is Durability.SYNC:
+            disk.sync_file(spool.fd)  # by its mtime, the revision, a replay of the journal will know it
+            with shelf.journaled(stripe, Record(Change.COMING, address, revision)):
+                _name(spool, address, taken=taken)
                 disk.sync_names()
-                with shelf.journaled(Record(Change.FILE, address, revision)):
-                    pass
+            with shelf.journaled(stripe, Record(Change.FILE, address, revision)):
+                pass
         return info_of(address, status, Kind.SLOT, shelf.retention)
 
     def _append_in_place(self, stripe: Stripe, address: Address, status: os.stat_result, data: bytes) -> Info:
@@ -137,7 +140,7 @@ class SlotShelf:
         end = status.st_size
         fd = self._disk.open_write(address.name)
         try:
-            with self._shelf.journaled(Record(Change.APPEND, address, revision, offset=end, data=data)):
+            with self._shelf.journaled(stripe, Record(Change.APPEND, address, revision, offset=end, data=data)):
                 stripe.begin_append(address, end)
                 try:
                     self._disk.write(fd, data, end)

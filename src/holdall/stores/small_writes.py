@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
+    from holdall.stores.journal import Journal
     from holdall.stores.placer import Placer
     from holdall.stores.shelf import Shelf
 
@@ -30,11 +31,15 @@ class _Write(NamedTuple):
     address: Address
     data: bytes
     done: Callable[[Address | HoldallError], None]
+    sequence: int
+    """`Shelf.change_sequence` before it went to the journal."""
 
 
 _MESSAGE_WRITES_MAX: Final = MESSAGE_BYTES_MAX // (9 * 1024)
 _ALONE_MAX: Final = 3
 """Up to this many writes at once are placed here: a message to the placer and back takes longer."""
+_SUBMISSION_BYTES_MAX: Final = 1024 * 1024
+"""What one turn brings is handed to the journal in parts of this size, which fit into the smallest of journals."""
 _PLACED_BYTES_MAX: Final = 8 * 1024
 """A larger write is placed here: copying it to the placer would cost what it saves."""
 
@@ -53,13 +58,17 @@ class SmallWrites:
         self._executor = executor
         self._placer = placer
         self._gathered: list[_Write] = []
+        self._under_way = 0
+        self._idle: asyncio.Event | None = None
 
     def put(self, data: bytes, done: Callable[[Address | HoldallError], None]) -> None:
         """Stores at most `SMALL_BYTES_MAX` bytes and calls `done` with the outcome, now or later in the loop."""
-        write = _Write(Address.of(data), data, done)
+        address = Address.of(data)
         durable = self._shelf.durability is Durability.SYNC
-        if durable and self._shelf.journal is None:
-            self._in_thread(write, self._shelf.put_small, None)
+        write = _Write(address, data, done, self._shelf.change_sequence(address) if durable else 0)
+        self._under_way += 1
+        if durable and (self._shelf.journal is None or not self._shelf.disk.unnamed):
+            self._in_thread(write)
         elif not durable and self._placer is None:
             self._place(write, None)
         else:
@@ -67,8 +76,11 @@ class SmallWrites:
                 asyncio.get_running_loop().call_soon(self._submit)
             self._gathered.append(write)
 
-    def close(self) -> None:
-        """Ends the placer; what it had in hand is placed here."""
+    async def aclose(self) -> None:
+        """Waits until every write has its outcome, and ends the placer; none may be put any more."""
+        if self._under_way:
+            self._idle = asyncio.Event()
+            await self._idle.wait()
         if self._placer is not None:
             self._placer.close()
 
@@ -78,32 +90,36 @@ class SmallWrites:
         if self._shelf.durability is Durability.OS:
             self._place_group(group, None)
             return
-        loop = asyncio.get_running_loop()
-        journal = self._shelf.journal
-        if journal is None:  # the store was closed in this very turn
-            for write in group:
-                self._in_thread(write, self._shelf.put_small, None)
-            return
+        start, size = 0, 0
+        for number, write in enumerate(group):
+            size += len(write.data)
+            if size > _SUBMISSION_BYTES_MAX and number > start:
+                self._journal(group[start:number])
+                start, size = number, len(write.data)
+        self._journal(group[start:])
+
+    def _journal(self, group: list[_Write]) -> None:
+        loop, journal = asyncio.get_running_loop(), self._shelf.journal
+        assert journal is not None  # noqa: S101 - `put` saw it, and it stays until the store is closed
 
         def synced(epoch: int, error: OSError | None) -> None:
-            loop.call_soon_threadsafe(self._durable, group, epoch, error)
+            loop.call_soon_threadsafe(self._durable, journal, group, epoch, error)
 
         journal.submit([encode_blob(write.address, write.data) for write in group], synced)
 
-    def _durable(self, group: list[_Write], epoch: int, error: OSError | None) -> None:
+    def _durable(self, journal: Journal, group: list[_Write], epoch: int, error: OSError | None) -> None:
         """Gives each write of a group its file; the journal may retire the group when all have theirs."""
         if error is not None:
             failure = as_holdall_error(error)
             for write in group:
-                write.done(failure)
+                self._answer(write, failure)
             return
-        journal = self._shelf.journal
         left = len(group)
 
         def placed() -> None:
             nonlocal left
             left -= 1
-            if not left and journal is not None:
+            if not left:
                 journal.release(epoch)
 
         self._place_group(group, placed)
@@ -133,12 +149,10 @@ class SmallWrites:
                     self._place(write, placed)
                 return
             for write, code in zip(message, codes, strict=True):
-                if code == TAKEN:
-                    self._in_thread(write, self._shelf.place_small, placed)
-                    continue
-                if placed is not None:
-                    placed()
-                write.done(write.address if code == PLACED else as_holdall_error(OSError(code, os.strerror(code))))
+                if code in {PLACED, TAKEN}:
+                    self._settle(write, placed, taken=code == TAKEN)
+                else:
+                    self._fail(write, placed, OSError(code, os.strerror(code)))
 
         assert self._placer is not None  # noqa: S101 - `_place_group` saw it
         if not self._placer.offer([(write.address, write.data) for write in message], outcomes):
@@ -149,28 +163,50 @@ class SmallWrites:
         try:
             quick = self._shelf.place_quickly(write.address, write.data)
         except OSError as error:
-            if placed is not None:
-                placed()
-            write.done(as_holdall_error(error))
-            return
-        if not quick:
-            self._in_thread(write, self._shelf.place_small, placed)
+            self._fail(write, placed, error)
+        else:
+            self._settle(write, placed, taken=not quick)
+
+    def _settle(self, write: _Write, placed: Callable[[], None] | None, *, taken: bool) -> None:
+        """Answers a write that has its file, by itself or because the same blob was there.
+
+        Any other goes to a thread and begins anew, under the entry's lock: one whose name a slot has, whose timer must
+        be restarted, or that met a change whose order beside it only the lock can tell. It lets the journal go first:
+        who has the lock may be waiting for a segment to be retired.
+        """
+        shelf = self._shelf
+        try:
+            there = not taken or shelf.holds(write.address)
+        except OSError as error:
+            self._fail(write, placed, error)
             return
         if placed is not None:
+            there = there and not write.sequence & 1 and shelf.change_sequence(write.address) == write.sequence
             placed()
-        write.done(write.address)
+        if there:
+            self._answer(write, write.address)
+        else:
+            self._in_thread(write)
 
-    def _in_thread(
-        self, write: _Write, call: Callable[[Address, bytes], None], placed: Callable[[], None] | None
-    ) -> None:
+    def _fail(self, write: _Write, placed: Callable[[], None] | None, error: OSError) -> None:
+        if placed is not None:
+            placed()
+        self._answer(write, as_holdall_error(error))
+
+    def _in_thread(self, write: _Write) -> None:
         def answered(future: asyncio.Future[None]) -> None:
-            if placed is not None:
-                placed()
             error = future.exception()
-            write.done(write.address if error is None else as_holdall_error(error))
+            self._answer(write, write.address if error is None else as_holdall_error(error))
 
-        future = asyncio.get_running_loop().run_in_executor(self._executor, call, write.address, write.data)
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._executor, self._shelf.put_small, write.address, write.data)
         future.add_done_callback(answered)
+
+    def _answer(self, write: _Write, outcome: Address | HoldallError) -> None:
+        self._under_way -= 1
+        if not self._under_way and self._idle is not None:
+            self._idle.set()
+        write.done(outcome)
 
 
 def as_holdall_error(error: BaseException) -> HoldallError:

@@ -6,6 +6,11 @@ store it tests, and none looks at anything but what the contracts promise.
 
 from __future__ import annotations
 
+try:
+    import pytest  # noqa: F401 - the parts need it; whoever lacks it is told here
+except ImportError as error:
+    raise ImportError("The conformance suite needs pytest: pip install pytest") from error
+
 from holdall.testing.conformance_abilities import AbilitiesContract
 from holdall.testing.conformance_blobs import BlobsContract
 from holdall.testing.conformance_lasting import LastingContract

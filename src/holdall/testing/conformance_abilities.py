@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from holdall.errors import BurstError, MemberNotFoundError, NotFoundError, RangeError
+from holdall.errors import BurstError, NotFoundError, RangeError
 from holdall.limits import CHUNK_BYTES, SMALL_BYTES_MAX
 from holdall.stores.abilities import AddressListing, BatchStat, BurstReading
 from holdall.stores.base import Span
@@ -152,7 +152,7 @@ class AbilitiesContract(StoreContract):
 
         with pytest.raises(NotFoundError):
             await reader.get_burst(absent)
-        with pytest.raises(MemberNotFoundError, match=absent.hex()):
+        with pytest.raises(NotFoundError, match=absent.hex()):
             await reader.get_burst(await burst_of(store, here, absent, here))
         with pytest.raises(BurstError):
             await reader.get_burst(plain)

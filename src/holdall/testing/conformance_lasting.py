@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from holdall.core.address import Address
-from holdall.errors import AlreadySetError, NotFoundError, VersionMismatchError
+from holdall.errors import AlreadySetError, BlobInTheWayError, NotFoundError, VersionMismatchError
 from holdall.limits import MIB, SMALL_BYTES_MAX
 from holdall.stores.base import ABSENT, IfVersion, missing
 from holdall.testing.contract import (
@@ -179,6 +179,27 @@ class LastingContract(StoreContract):
                 taken = await outcomes((take(store, address) for store in stores), NotFoundError)
 
                 assert [len(won(answers)) for answers in (created, swapped, taken)] == [1, 1, 1]
+
+    @lasting
+    async def test_of_racers_over_two_openings_one_wins_where_the_blob_of_the_address_races_too(self) -> None:
+        async with self.open_store() as one, self.open_store() as other:
+            for turn in range(20):
+                blob = fresh_bytes(ENTRY_BYTES[1:][turn % 4])
+                address = Address.of(blob)
+                seen = IfVersion((await one.write(address, b"a slot")).version)
+                values = [blob if racer % 4 < 2 else fresh_bytes(50) for racer in range(8)]
+
+                answers = await outcomes(
+                    (
+                        store.write(address, value, when=seen)
+                        for store, value in zip([one, other] * 4, values, strict=True)
+                    ),
+                    VersionMismatchError,
+                    BlobInTheWayError,
+                )
+
+                [(winner, _)] = won(answers)
+                assert_same_bytes(await content(one, address), values[winner])
 
     @lasting
     async def test_appends_over_two_openings_leave_whole_lines(self) -> None:

@@ -11,10 +11,7 @@ import inspect
 import secrets
 from typing import TYPE_CHECKING, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
-try:
-    import pytest
-except ImportError as error:
-    raise ImportError("The conformance suite needs pytest: pip install pytest") from error
+import pytest
 
 from holdall.core.address import Address
 

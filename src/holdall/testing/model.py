@@ -10,10 +10,11 @@ import asyncio
 from typing import TYPE_CHECKING, ClassVar, Final, TypeAlias, TypeVar
 
 try:
+    import pytest  # noqa: F401 - `contract` needs it
     from hypothesis import strategies as st
     from hypothesis.stateful import Bundle, MultipleResults, RuleBasedStateMachine, consumes, invariant, multiple, rule
 except ImportError as error:
-    raise ImportError("The model needs hypothesis: pip install hypothesis") from error
+    raise ImportError("The model needs pytest and hypothesis: pip install pytest hypothesis") from error
 
 from holdall.core.address import Address
 from holdall.errors import BlobInTheWayError, HoldallError, VersionMismatchError

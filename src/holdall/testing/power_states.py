@@ -94,9 +94,7 @@ class State:
                 os.close(fd)
 
 
-def states_after_a_cut(
-    recording: Recording, random: Random, *, cuts: Iterable[int], each: int
-) -> Iterator[State]:
+def states_after_a_cut(recording: Recording, random: Random, *, cuts: Iterable[int], each: int) -> Iterator[State]:
     """Yields states that a power cut may leave, no two the same for one cut.
 
     Args:
@@ -226,9 +224,7 @@ class _Platter:
             if changes:
                 history = [self._names.get(name), *(file for _, file in changes)]
                 names[name] = history[_pick(rule[0], len(changes), random)]
-        return {
-            name: self._files[file].left(rule, random) for name, file in sorted(names.items()) if file is not None
-        }
+        return {name: self._files[file].left(rule, random) for name, file in sorted(names.items()) if file is not None}
 
     def _sync(self, event: Synced) -> None:
         if event.file is not None:
@@ -238,11 +234,11 @@ class _Platter:
                 file.settle(event.before, whole=True)
         if event.what in {Syncs.ALL, Syncs.NAMES}:
             for name, changes in self._renaming.items():
-                for _, file in (change for change in changes if change[0] < event.before):
-                    if file is None:
+                for _, number in (change for change in changes if change[0] < event.before):
+                    if number is None:
                         self._names.pop(name, None)
                     else:
-                        self._names[name] = file
+                        self._names[name] = number
                 self._renaming[name] = [change for change in changes if change[0] >= event.before]
 
 
