@@ -47,9 +47,19 @@ def install(*words: str | Path, cwd: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def backend(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment in which what builds the package can be imported."""
+    place = tmp_path_factory.mktemp("backend")
+    requires = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
+    install("install", "--target", place, *requires, cwd=place)
+    return {"PYTHONPATH": str(place)}
+
+
+@pytest.fixture(scope="module")
+def wheel(backend: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", place, ROOT, cwd=place)
+    build = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", place, ROOT)
+    run(sys.executable, *build, cwd=place, env=backend)
     return next(place.glob("*.whl"))
 
 
@@ -73,16 +83,12 @@ def test_the_wheel_holds_the_package_its_types_and_its_licence(wheel: Path) -> N
     assert modules == expected
 
 
-def test_the_source_distribution_holds_what_building_and_testing_take(tmp_path: Path) -> None:
+def test_the_source_distribution_holds_what_building_and_testing_take(backend: dict[str, str], tmp_path: Path) -> None:
     script = (
         "import sys; from hatchling.builders.sdist import SdistBuilder;"
         "print(next(SdistBuilder(sys.argv[1]).build(directory=sys.argv[2], versions=['standard'])))"
     )
-    requires = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]["requires"]
-    install("install", "--target", tmp_path / "backend", *requires, cwd=tmp_path)
-    built = run(
-        sys.executable, "-c", script, ROOT, tmp_path, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "backend")}
-    ).strip()
+    built = run(sys.executable, "-c", script, ROOT, tmp_path, cwd=tmp_path, env=backend).strip()
     with tarfile.open(built) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
 

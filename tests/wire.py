@@ -125,7 +125,7 @@ class Wire:
                     headers = {name.decode(): value.decode("latin-1") for name, value in head.headers}
                     return Answer(head.status_code, headers, bytes(body), interim)
                 case None:
-                    if head is not None or interim or self._judge.trailing_data[0]:
+                    if head is not None or self._judge.trailing_data[0]:
                         raise BadFramingError(f"the connection ended inside an answer: {head} {bytes(body[:200])!r}")
                     return None
                 case _:

@@ -65,15 +65,22 @@ SECOND_TEXT = [
 
 
 @pytest.fixture
-def open_terminal(tmp_path: Path) -> Iterator[Terminal]:
-    """One without a key."""
+def fresh_terminal(tmp_path: Path) -> Iterator[Terminal]:
+    """One without a key, whose store is empty."""
     with terminal(tmp_path, key=False) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def open_terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    """One without a key, for examples that do not depend on what is stored already."""
+    with terminal(tmp_path_factory.mktemp("open"), key=False) as found:
         yield found
 
 
 @pytest.fixture
 def locked_terminal(tmp_path: Path) -> Iterator[Terminal]:
-    """One with the key abc."""
+    """One with the key abc, whose store is empty."""
     with terminal(tmp_path, key=True) as found:
         yield found
 
@@ -116,13 +123,13 @@ def test_without_a_key_file_the_examples_work_with_the_key_left_out(
     assert shown == [open_terminal.here(without_key) for *_, without_key in examples]
 
 
-def test_the_key_file_may_be_written_while_the_server_runs(open_terminal: Terminal) -> None:
-    open_terminal.type("echo test > /tmp/test")
-    open_terminal.type("echo abc > /tmp/apikey")
+def test_the_key_file_may_be_written_while_the_server_runs(fresh_terminal: Terminal) -> None:
+    fresh_terminal.type("echo test > /tmp/test")
+    fresh_terminal.type("echo abc > /tmp/apikey")
     asked = "until curl -sf 'http://127.0.0.1:7777/?apikey=abc'; do sleep 0.05; done"
 
-    assert open_terminal.type(asked) == ""
-    assert open_terminal.type("curl -X PUT 'http://127.0.0.1:7777/?apikey=abc' -T /tmp/test") == f"/{TEST}.tig"
+    assert fresh_terminal.type(asked) == ""
+    assert fresh_terminal.type("curl -X PUT 'http://127.0.0.1:7777/?apikey=abc' -T /tmp/test") == f"/{TEST}.tig"
 
 
 def test_an_unknown_path_is_told_what_paths_there_are(open_terminal: Terminal) -> None:
@@ -175,14 +182,14 @@ def test_a_key_value_pair_changes_under_one_url(open_terminal: Terminal) -> None
     assert shown == [address, address, "abc\n", address, "def\n"]
 
 
-def test_a_key_stored_as_a_blob_first_is_never_overwritten(open_terminal: Terminal) -> None:
-    stored = open_terminal.type(
+def test_a_key_stored_as_a_blob_first_is_never_overwritten(fresh_terminal: Terminal) -> None:
+    stored = fresh_terminal.type(
         "echo key | curl -X PUT --data-binary @- 'http://127.0.0.1:7777?format=http://127.0.0.1:7777*'"
     )
-    refused = open_terminal.type(f"echo abc | curl -s -w '%{{http_code}}' -o /dev/null -T - {stored}")
+    refused = fresh_terminal.type(f"echo abc | curl -s -w '%{{http_code}}' -o /dev/null -T - {stored}")
 
     assert refused == "409"
-    assert open_terminal.type(f"curl {stored}") == "key\n"
+    assert fresh_terminal.type(f"curl {stored}") == "key\n"
 
 
 def test_a_burst_shows_the_addresses_and_bytes_of_the_text(open_terminal: Terminal) -> None:
@@ -222,13 +229,13 @@ def test_setifnot_shows_the_path_to_the_first_and_nothing_to_the_rest(open_termi
     assert open_terminal.type(f"curl 'http://127.0.0.1/{SLOT}.tig'") == "123\n"
 
 
-def test_append_adds_a_line_each_time(open_terminal: Terminal) -> None:
+def test_append_adds_a_line_each_time(fresh_terminal: Terminal) -> None:
     command = f"echo We added one more file. | curl -X 'PUT' --data-binary @- 'http://127.0.0.1/{SLOT}.tig?append=1'"
 
-    shown = [open_terminal.type(command) for _ in range(3)]
+    shown = [fresh_terminal.type(command) for _ in range(3)]
 
     assert shown == [f"/{SLOT}.tig"] * 3
-    assert open_terminal.type(f"curl 'http://127.0.0.1/{SLOT}.tig'") == "We added one more file.\n" * 3
+    assert fresh_terminal.type(f"curl 'http://127.0.0.1/{SLOT}.tig'") == "We added one more file.\n" * 3
 
 
 def test_the_benchmark_line_reads_back_what_it_wrote(open_terminal: Terminal) -> None:

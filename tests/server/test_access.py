@@ -300,7 +300,6 @@ def test_the_key_is_in_no_log_line_error_or_metric(tmp_path: Path, log: str) -> 
             ask(server, "PUT", "/", b"body", {"Authorization": f"Bearer {KEY}".encode().decode("latin-1")}),
             ask(server, "GET", f"/?apikey={wrong}"),
             ask(server, "GET", f"/?x=y&apikey={wrong}&apikey={wrong}"),
-            ask(server, "GET", f"/?%61pikey={wrong}"),
             get(server, "/-/metrics"),
         ]
         wait_until(lambda: "/-/metrics" in log_file.read_text(), "the last request is logged")

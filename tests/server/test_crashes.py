@@ -12,23 +12,23 @@ from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
-from plain_client import PlainClient
-from support import running_server, wait_until
-
 from holdall.core.address import Address, is_entry_name
 from holdall.stores.entry_file import BLOB_MODE, SLOT_MODE, TEMPORARY_PREFIX
+from plain_client import PlainClient
+from support import running_server, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+
     from support import Server
 
 LONG = bool(os.environ.get("HOLDALL_TEST_LONG"))
 KILLS = 100 if LONG else 20
 CLIENTS = 8
 KEY = "a key for tests"
-SMALL, LARGE = (1, 200, 3000, 60_000), (70_000, 300_000, 1_500_000)
+SMALL, LARGE = (20, 200, 3000, 60_000), (70_000, 300_000, 1_500_000)
 
 Value: TypeAlias = "bytes | None"
 
@@ -65,9 +65,9 @@ class Client:
         data = self._random.choice(self._blobs) if self._random.random() < 0.8 else self._random.randbytes(500)
         address = Address.of(data)
         if self.acknowledged.get(address) is not None and self._random.random() < 0.5:
-            await self._change(connection, "DELETE", address.path, address, None)
+            await self._change(connection, f"DELETE {address.path}", address, None)
         else:
-            await self._change(connection, "PUT", "/", address, data)
+            await self._change(connection, "PUT /", address, data)
 
     async def _slot(self, connection: PlainClient) -> None:
         address = self._random.choice(self._slots)
@@ -75,17 +75,18 @@ class Client:
         data = self._random.randbytes(self._random.choice(SMALL if self._random.random() < 0.9 else LARGE))
         way = self._random.random()
         if before is None:
-            await self._change(connection, "PUT", address.path + "?setifnot=1", address, data)
+            await self._change(connection, f"PUT {address.path}?setifnot=1", address, data)
         elif way < 0.35:
-            await self._change(connection, "PUT", address.path, address, data)
+            await self._change(connection, f"PUT {address.path}", address, data)
         elif way < 0.8 and len(before) < LARGE[-1]:
-            await self._change(connection, "PUT", address.path + "?append=1", address, before + data, data)
+            await self._change(connection, f"PUT {address.path}?append=1", address, before + data, data)
         else:
-            await self._change(connection, "GET", address.path + "?take=1", address, None)
+            await self._change(connection, f"GET {address.path}?take=1", address, None)
 
     async def _change(
-        self, connection: PlainClient, method: str, target: str, address: Address, value: Value, body: Value = None
+        self, connection: PlainClient, request: str, address: Address, value: Value, body: Value = None
     ) -> None:
+        method, target = request.split()
         before = self.acknowledged.get(address)
         self.asked[address] = value
         sent = body if body is not None else value or b""

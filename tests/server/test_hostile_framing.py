@@ -118,6 +118,7 @@ ROWS: list[tuple[str, tuple[str, ...], bytes | None, int, bytes | None]] = [
     (f"POST /kv?{KEY}", (), b"key", 200, path_of(b"key").encode()),
 ]
 CASES = [Case(*row) for row in ROWS]
+REPEATABLE = [case for case in CASES if "take=" not in case.line]
 
 
 @pytest.fixture(scope="module")
@@ -145,10 +146,8 @@ def test_an_answer_is_framed_as_http_1_1_and_the_connection_kept(server: Server,
 
 
 @pytest.mark.parametrize("headers", [(), ("Connection: close",), ("Connection: keep-alive",)], ids=repr)
-@pytest.mark.parametrize("case", CASES, ids=[case.line[:80] for case in CASES])
+@pytest.mark.parametrize("case", REPEATABLE, ids=[case.line[:80] for case in REPEATABLE])
 def test_an_answer_is_framed_as_http_1_0_wants_it(server: Server, case: Case, headers: tuple[str, ...]) -> None:
-    if "take=" in case.line:
-        case = case._replace(status=404, content=None)
     with Wire(server.port) as wire:
         answer = case.sent_on(wire, *headers, version="1.0")
 

@@ -18,83 +18,105 @@ if TYPE_CHECKING:
 
     from support import Server
 
-SMALL, LARGE = b"small", b"large " * 40_000
-KEYS = {"small": b"the key of a small slot", "large": b"the key of a large slot"}
-SIZES = pytest.mark.parametrize(("size", "data"), [("small", SMALL), ("large", LARGE)], ids=["small", "large"])
+LARGE = b"large " * 40_000
+SIZES = pytest.mark.parametrize("size_bytes", [40, 200_000])
 
 
 def mode_of(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server on a directory as the original leaves it: every file 0600, blobs and slots, an apikey."""
-    data = tmp_path / "data"
+def left_by_the_original(data: Path, path: str, contents: bytes) -> str:
+    """Puts an entry there as the original server does, mode 0600, and returns its path."""
+    new = data / "copying"
+    new.write_bytes(contents)
+    new.chmod(0o600)
+    new.rename(data / path[1:])
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    data = tmp_path_factory.mktemp("original") / "data"
     data.mkdir()
     (data / "apikey").write_text("abc\n")
-    for contents in (SMALL, LARGE):
-        (data / path_of(contents)[1:]).write_bytes(contents)
-    for size, contents in (("small", SMALL), ("large", LARGE)):
-        (data / path_of(KEYS[size])[1:]).write_bytes(b"slot " + contents)
-    for file in data.iterdir():
-        file.chmod(0o600)
+    (data / "apikey").chmod(0o600)
     with running_server(data) as found:
         yield found
 
 
-@SIZES
-def test_entries_of_the_original_are_read_and_get_their_modes_on_first_use(
-    server: Server, size: str, data: bytes
-) -> None:
-    blob, slot = path_of(data), path_of(KEYS[size])
-    assert [mode_of(server.data / path[1:]) for path in (blob, slot)] == [0o600, 0o600]
+def blob_in(server: Server, size_bytes: int) -> tuple[str, bytes]:
+    """A blob of the original's: its path and its bytes."""
+    contents = fresh_bytes(size_bytes)
+    return left_by_the_original(server.data, path_of(contents), contents), contents
 
-    found = [get(server, path) for path in (blob, slot)]
 
-    assert [answer.brief for answer in found] == [(200, data), (200, b"slot " + data)]
-    assert [answer.headers["x-holdall-kind"] for answer in found] == ["blob", "slot"]
-    assert [mode_of(server.data / path[1:]) for path in (blob, slot)] == [0o444, 0o644]
-    assert [get(server, path).brief for path in (blob, slot)] == [(200, data), (200, b"slot " + data)]
+def slot_in(server: Server, size_bytes: int) -> tuple[str, bytes]:
+    """A slot of the original's: its path and its value."""
+    value = fresh_bytes(size_bytes)
+    return left_by_the_original(server.data, fresh_path(), value), value
+
+
+def test_a_directory_of_the_original_opens_as_it_is(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    contents = [fresh_bytes(size_bytes) for size_bytes in (0, 40, 200_000)]
+    blobs = {left_by_the_original(data, path_of(held), held): held for held in contents}
+    slots = {left_by_the_original(data, fresh_path(), held): held for held in contents}
+    (data / "apikey").write_text("abc\n")
+    with running_server(data) as server:
+        for kind, entries, mode in (("blob", blobs, 0o444), ("slot", slots, 0o644)):
+            for path, held in entries.items():
+                assert mode_of(data / path[1:]) == 0o600
+                found = get(server, path)
+
+                assert found.brief == (200, held)
+                assert found.headers["x-holdall-kind"] == kind
+                assert mode_of(data / path[1:]) == mode
+                assert get(server, path).brief == (200, held)
+        assert set(get(server, "/?apikey=abc").body.decode().splitlines()) == {*blobs, *slots}
 
 
 @SIZES
 @pytest.mark.parametrize("query", ["", "&setifnot=1", "&append=1"])
-def test_a_blob_of_the_original_is_never_overwritten(server: Server, size: str, data: bytes, query: str) -> None:
-    blob = path_of(data)
+def test_a_blob_of_the_original_is_never_overwritten(server: Server, size_bytes: int, query: str) -> None:
+    path, contents = blob_in(server, size_bytes)
 
-    answer = put(server, f"{blob}?apikey=abc{query}", b"another value")
-
-    assert answer.status == 409, size
-    assert get(server, blob).brief == (200, data)
+    assert put(server, f"{path}?apikey=abc{query}", b"another value").status == 409
+    assert get(server, path).brief == (200, contents)
 
 
 @SIZES
-def test_slots_of_the_original_are_written_appended_to_and_taken(server: Server, size: str, data: bytes) -> None:
-    slot = path_of(KEYS[size])
+def test_slots_of_the_original_are_written_appended_to_and_taken(server: Server, size_bytes: int) -> None:
+    path, value = slot_in(server, size_bytes)
 
-    assert put(server, f"{slot}?apikey=abc&append=1", b" more").status == 200
-    assert get(server, slot).body == b"slot " + data + b" more"
-    assert put(server, f"{slot}?apikey=abc", b"new").status == 200
-    assert get(server, f"{slot}?apikey=abc&take=1").brief == (200, b"new")
-    assert get(server, slot).status == 404
+    assert put(server, f"{path}?apikey=abc&append=1", b" more").status == 200
+    assert get(server, path).body == value + b" more"
+    assert put(server, f"{path}?apikey=abc", b"new").status == 200
+    assert get(server, f"{path}?apikey=abc&take=1").brief == (200, b"new")
+    assert get(server, path).status == 404
 
 
 @SIZES
-def test_a_slot_of_the_original_is_taken_or_deleted_unread(server: Server, size: str, data: bytes) -> None:
-    assert get(server, f"{path_of(KEYS[size])}?apikey=abc&take=1").brief == (200, b"slot " + data)
-    assert ask(server, "DELETE", f"{path_of(data)}?apikey=abc").status == 200
-    assert get(server, path_of(data)).status == 404
+def test_entries_of_the_original_are_taken_or_deleted_unread(server: Server, size_bytes: int) -> None:
+    slot, value = slot_in(server, size_bytes)
+    blob, _ = blob_in(server, size_bytes)
+
+    assert get(server, f"{slot}?apikey=abc&take=1").brief == (200, value)
+    assert ask(server, "DELETE", f"{blob}?apikey=abc").status == 200
+    assert get(server, blob).status == 404
 
 
-def test_entries_of_the_original_are_listed_put_again_and_read_in_bursts(server: Server) -> None:
-    everything = {path_of(SMALL), path_of(LARGE), *map(path_of, KEYS.values())}
+@SIZES
+def test_entries_of_the_original_are_put_again_and_read_in_bursts(server: Server, size_bytes: int) -> None:
+    slot, value = slot_in(server, size_bytes)
+    blob, contents = blob_in(server, size_bytes)
 
-    assert set(get(server, "/?apikey=abc").body.decode().splitlines()) == everything
-    assert ask(server, "POST", "/-/have", "\n".join(everything).encode()).brief == (200, b"")
-    assert put(server, "/?apikey=abc", LARGE).brief == (200, path_of(LARGE).encode())
-    burst = put(server, "/?apikey=abc", f"{path_of(SMALL)}\n{path_of(KEYS['small'])}\n".encode()).body.decode()
-    assert get(server, f"{burst}?burst=1").body == SMALL + b"slot " + SMALL
+    assert ask(server, "POST", "/-/have", f"{slot}\n{blob}\n".encode()).brief == (200, b"")
+    burst = put(server, "/?apikey=abc", f"{slot}\n{blob}\n".encode()).body.decode()
+    assert get(server, f"{burst}?burst=1").body == value + contents
+    assert put(server, "/?apikey=abc", contents).brief == (200, blob.encode())
+    assert mode_of(server.data / blob[1:]) == 0o444
 
 
 def test_a_file_put_there_by_hand_while_the_server_runs_is_an_entry(server: Server) -> None:

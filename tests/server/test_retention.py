@@ -230,7 +230,7 @@ def test_what_was_removed_by_hand_is_soon_served_no_more(hot: tuple[Server, str,
 
 
 def test_hot_reads_keep_a_blob_and_their_end_lets_it_go(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", "--retention", "1s", *OFTEN) as server:
+    with running_server(tmp_path / "data", "--retention", "1500ms", *OFTEN) as server:
         hot, cold = stored(server, b"hot"), stored(server, b"cold")
 
         def cold_is_gone() -> bool:

@@ -43,11 +43,13 @@ class HotCache:
     Args:
         store: The store whose removals empty it; one that tells of none is not cached.
         size_bytes_max: Memory to use; 0 keeps nothing.
+        grain_ns: A read this long after the recorded last use must reach the store, to be written down.
     """
 
-    def __init__(self, store: object, size_bytes_max: int) -> None:
+    def __init__(self, store: object, size_bytes_max: int, grain_ns: int) -> None:
         self._removing = store if isinstance(store, Removing) else None
         self._max = size_bytes_max if self._removing is not None else 0
+        self._grain_ns = grain_ns
         self._size = 0
         self._hot: OrderedDict[bytes, Hot] = OrderedDict()
         self._counter = memoryview(bytes(8)).cast("Q") if self._removing is None else self._removing.removals_counter()
@@ -90,8 +92,9 @@ class HotCache:
         cost = len(body) + len(head) + _ENTRY_OVERHEAD_BYTES
         if cost * 4 > self._max or position != self.position():
             return
+        unrecorded_seconds = (glimpse.used_ns + self._grain_ns - time.time_ns()) / 1e9
         self._drop(target)
-        self._hot[target] = Hot(head, body, time.monotonic() + CACHE_RECHECK_SECONDS)
+        self._hot[target] = Hot(head, body, time.monotonic() + min(CACHE_RECHECK_SECONDS, unrecorded_seconds))
         self._size += cost
         while self._size > self._max:
             self._drop(next(iter(self._hot)))

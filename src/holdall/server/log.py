@@ -26,7 +26,9 @@ class Log:
     def __init__(self, access: str) -> None:
         self.access = access
 
-    def request(self, client: str, method: bytes, target: bytes, status: int, sent_bytes: int, seconds: float) -> None:
+    def request(
+        self, client: str, method: bytes, target: bytes, *, status: int, sent_bytes: int, seconds: float
+    ) -> None:
         """Writes a request down."""
         shown = _KEY.sub(b"apikey=...", target).decode("latin-1")
         verb = method.decode("latin-1")

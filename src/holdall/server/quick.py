@@ -79,7 +79,7 @@ class Quick:
         self._metrics.count_quick(len(body))
         log = self._service.log
         if log.access != "off":
-            log.request(client, b"GET", target, 200, len(body), 0.0)
+            log.request(client, b"GET", target, status=200, sent_bytes=len(body), seconds=0.0)
         return True
 
     def admit_put(self, exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from holdall.core.retention import Retention
 from holdall.errors import HoldallError
 from holdall.server.access import Access
 from holdall.server.cache import HotCache
@@ -70,12 +72,13 @@ class Service:
         self.free_bytes = free_bytes
         self.date = DateLine()
         self.access = Access(settings)
-        self.cache = HotCache(store, settings.cache_bytes)
+        self.cache = HotCache(store, settings.cache_bytes, Retention(settings.retention_ns).grain_ns)
         self.pumps = Pumps()
         self.log = Log(settings.access_log)
         self.now = time.monotonic()
         self.draining = False
         self._connections: set[Connection] = set()
+        self._all_gone = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._cors = [] if settings.cors is None else _cors_headers(settings.cors)
         self.router = Router(self)
@@ -147,15 +150,17 @@ class Service:
         if connection in self._connections:
             self._connections.remove(connection)
             self.metrics.add(CONNECTIONS, -1)
+            if self.draining and not self._connections:
+                self._all_gone.set()
 
     async def drain(self) -> bool:
         """Lets the requests under way finish; returns whether all did within the time set."""
         self.draining = True
         for connection in list(self._connections):
             connection.drain()
-        deadline = time.monotonic() + self.settings.drain_seconds
-        while self._connections and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
+        if self._connections:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_gone.wait(), self.settings.drain_seconds)
         in_time = not self._connections
         for connection in list(self._connections):
             connection.transport.abort()
@@ -180,7 +185,12 @@ class Service:
             metrics.add(RECEIVED_BYTES, received)
         if self.log.access != "off":
             self.log.request(
-                exchange.connection.client, exchange.method, exchange.raw_target, status, sent_bytes, seconds
+                exchange.connection.client,
+                exchange.method,
+                exchange.raw_target,
+                status=status,
+                sent_bytes=sent_bytes,
+                seconds=seconds,
             )
 
     def counted_access_failure(self) -> None:

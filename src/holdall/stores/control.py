@@ -314,8 +314,18 @@ class Control:
         self._end_opening()
 
     def leave(self) -> bool:
-        """Returns whether this is the last process; if so, none can join before `close`."""
-        return take(self._fd, ALIVE_LOCK, wait=False)
+        """Returns whether this is the last process; if so, none can join before `close`.
+
+        Of several that leave at once one is the last: each is out before the next may ask.
+        """
+        opening = self.locks.descriptor()
+        take(opening, OPENING_LOCK)
+        if take(self._fd, ALIVE_LOCK, wait=False):
+            self._opening = opening
+            return True
+        let_go(self._fd, ALIVE_LOCK)
+        os.close(opening)
+        return False
 
     def close(self) -> None:
         """Lets go of the mapping and of every lock. Closing twice is harmless."""

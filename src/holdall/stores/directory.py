@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 from holdall.errors import NotFoundError, StoreError
 from holdall.limits import BODY_BYTES_MAX, SMALL_BYTES_MAX
-from holdall.stores.abilities import Glimpse
 from holdall.stores.base import ALWAYS, WHOLE, Info, Kind, Span, pieces
 from holdall.stores.disk import Disk, translated
 from holdall.stores.entry_file import info_of
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from holdall.core.address import Address
     from holdall.core.retention import Retention
     from holdall.errors import HoldallError
-    from holdall.stores.abilities import Spooled
+    from holdall.stores.abilities import Glimpse, Spooled
     from holdall.stores.base import Condition, Source
 
 __all__ = ["DirectoryStore", "Durability"]

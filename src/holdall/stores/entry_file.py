@@ -12,12 +12,12 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
-from holdall.core.address import Address
 from holdall.limits import CHUNK_BYTES
 from holdall.stores.base import Info, Kind
 from holdall.stores.disk import unless_read_only
 
 if TYPE_CHECKING:
+    from holdall.core.address import Address
     from holdall.core.retention import Retention
     from holdall.stores.disk import Disk
 

@@ -6,6 +6,7 @@ Both take the directory as it is, a million entries or more, in bounded memory.
 from __future__ import annotations
 
 import heapq
+import itertools
 import os
 import struct
 import tempfile
@@ -49,7 +50,7 @@ def newest_first(path: str) -> Generator[Address, None, None]:
                 rows.clear()
         rows.sort()
         runs.flush()
-        stored = [_run(runs, start, stop) for start, stop in zip(ends, ends[1:], strict=False)]
+        stored = [_run(runs, start, stop) for start, stop in itertools.pairwise(ends)]
         for row in heapq.merge(*stored, rows):
             yield Address(row[8:])
 

@@ -10,7 +10,6 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from holdall.core.address import Address
 from holdall.errors import (
     AlreadySetError,
     BlobInTheWayError,
@@ -26,6 +25,7 @@ from holdall.stores.journal_format import Change, Record
 from holdall.stores.shelf import Durability
 
 if TYPE_CHECKING:
+    from holdall.core.address import Address
     from holdall.stores.base import Condition
     from holdall.stores.control import Stripe
     from holdall.stores.shelf import Shelf
