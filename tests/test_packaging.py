@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -150,3 +151,18 @@ def test_the_overview_waits_for_nothing_that_it_does_not_need(words: list[str], 
 
     assert "holdall" in imported
     assert imported & SLOW == set()
+
+
+def test_ci_installs_each_program_that_a_test_needs() -> None:
+    needed = set()
+    for path in (ROOT / "tests").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        needed |= set(re.findall(r'need_tool\("([\w.-]+)"\)', text))
+        for names in re.findall(r"for tool in \(([^)]*)\):\s+need_tool\(tool\)", text):
+            needed |= set(re.findall(r'"([\w.-]+)"', names))
+    listed = re.search(
+        r'^tools="\n(.*?)^"$', (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    assert listed is not None
+
+    assert needed - {line.split()[0] for line in listed[1].splitlines()} == set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import select
 import socket
 import struct
@@ -16,6 +17,7 @@ import h11
 import pytest
 
 if TYPE_CHECKING:
+    import ssl
     from types import TracebackType
 
     from support import Server
@@ -58,15 +60,18 @@ class Wire:
     Args:
         port: The server's, on 127.0.0.1.
         receive_bytes: Size of the kernel's receive buffer; small makes a reader that stalls soon noticed.
+        tls: Speak TLS with this.
     """
 
-    def __init__(self, port: int, *, receive_bytes: int | None = None) -> None:
+    def __init__(self, port: int, *, receive_bytes: int | None = None, tls: ssl.SSLContext | None = None) -> None:
         self._sock = socket.socket()
         if receive_bytes is not None:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         self._sock.settimeout(ANSWER_SECONDS)
         self._sock.connect(("127.0.0.1", port))
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self._sock = tls.wrap_socket(self._sock, server_hostname="127.0.0.1")
         self._judge = h11.Connection(h11.CLIENT, max_incomplete_event_size=_EVERY_HEADER_BYTES_MAX)
         self._ended = False
         self._began = False
@@ -101,8 +106,9 @@ class Wire:
         return sent
 
     def half_close(self) -> Self:
-        """Says that no more will be sent."""
-        self._sock.shutdown(socket.SHUT_WR)
+        """Says that no more will be sent; a server that has already ended the connection is not an error."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
         return self
 
     def answer(self, method: str = "GET") -> Answer | None:
@@ -150,6 +156,11 @@ class Wire:
         if rest:
             raise BadFramingError(f"bytes after the last answer: {rest[:200]!r}")
         return self._ended or self._receive() == b""
+
+    def drop(self) -> None:
+        """Waits for the end of the connection, whatever comes before it."""
+        while self._receive():
+            pass
 
     def close(self) -> None:
         """Lets go, at once and whatever is unread."""
@@ -250,3 +261,14 @@ def assert_well(server: Server) -> None:
 def assert_silent(server: Server) -> None:
     """The server, started with --quiet, has written nothing to standard error: no traceback, no fault."""
     assert (server.data.parent / f"{server.data.name}.stderr").read_text() == ""
+
+
+def held(server: Server) -> int:
+    """How many connections, unnamed files and entries the server has open."""
+    found = 0
+    place = f"/proc/{server.process.pid}/fd"
+    for name in os.listdir(place):
+        with contextlib.suppress(OSError):  # closed meanwhile
+            what = os.readlink(f"{place}/{name}")
+            found += what.startswith("socket:") or what.endswith((".tig", "(deleted)"))
+    return found

@@ -20,7 +20,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 DOCS: Final = ROOT / "docs"
-LANGUAGES: Final = {"console", "http", "sh", "text", "python", "toml", "json", "ini", "nginx", "yaml", "promql"}
+LANGUAGES: Final = {"console", "http", "ini", "nginx", "python", "sh", "text", "toml"}
 
 _FENCE: Final = re.compile(r"^(\s*)```(\S*)\s*$")
 _GAP: Final = re.compile(" {2,}")
@@ -80,6 +80,17 @@ class Exchange:
 
 
 Step = Serve | File | Command | Exchange
+
+
+def promise_of(step: Step) -> tuple[str | None, int]:
+    """What a page says that a step shows, or None where it says nothing, and on which line."""
+    match step:
+        case Exchange():
+            return step.answer, step.line
+        case Serve() | Command():
+            return step.shown, step.line
+        case File():
+            return None, 0
 
 
 def all_pages() -> list[str]:

@@ -42,6 +42,7 @@ class Session:
         self._status = 0
         (place / ".curlrc").write_text("no-progress-meter\n")  # as on a terminal, where the answer goes
         bin_directory = Path(sys.executable).parent
+        proxies = [name for name in os.environ if name.lower().endswith("_proxy")]
         environment = clean_environment(
             {
                 "HOME": str(place),
@@ -51,6 +52,8 @@ class Session:
                 "TZ": "UTC",
             }
         )
+        for name in proxies:
+            del environment[name]
         self._shell = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
             stdin=subprocess.PIPE,

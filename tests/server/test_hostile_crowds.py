@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import running_server, wait_until
-from wire import Wire, ask, assert_silent, assert_well, path_of, request
+from wire import Wire, ask, assert_silent, assert_well, held, path_of, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,10 +43,6 @@ def peak_bytes(server: Server) -> int:
         return next(int(line.split()[1]) * KIB for line in file if line.startswith("VmHWM:"))
 
 
-def descriptors(server: Server) -> int:
-    return len(os.listdir(f"/proc/{server.process.pid}/fd"))
-
-
 @contextmanager
 def crowd(server: Server, size: int, receive_bytes: int | None = None) -> Iterator[list[Wire]]:
     """As many connections as that, closed together."""
@@ -58,7 +54,7 @@ def crowd(server: Server, size: int, receive_bytes: int | None = None) -> Iterat
 def test_memory_is_bounded_under_idle_and_slow_connections(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", "--quiet") as server:
         assert ask(server.port, request("PUT", "/", BLOB), "PUT").status == 200
-        before = descriptors(server)
+        before = held(server)
         with crowd(server, 1000) as idle, crowd(server, 200, 4096) as readers, crowd(server, 200) as writers:
             for wire in readers:
                 wire.send(request("GET", path_of(BLOB)) * 20)
@@ -66,7 +62,7 @@ def test_memory_is_bounded_under_idle_and_slow_connections(tmp_path: Path) -> No
                 wire.send(request("PUT", "/", None, f"Content-Length: {64 * KIB}") + bytes([number]) * (60 * KIB))
             for wire in readers:
                 wait_until(wire.has_answer, "its first answer has begun")
-            wait_until(lambda: descriptors(server) >= before + 1400, "the server has them all")
+            wait_until(lambda: held(server) >= 1400, "the server has them all")
 
             assert_well(server)
             assert peak_bytes(server) < RESIDENT_BYTES_MAX
@@ -85,7 +81,7 @@ def test_memory_is_bounded_under_idle_and_slow_connections(tmp_path: Path) -> No
                 assert answer is not None
                 assert answer.status == 200
             assert peak_bytes(server) < RESIDENT_BYTES_MAX
-        wait_until(lambda: descriptors(server) <= before, "every descriptor is closed again")
+        wait_until(lambda: held(server) <= before, "every descriptor is closed again")
         assert_silent(server)
 
 
@@ -155,7 +151,7 @@ def test_a_write_behind_an_answer_that_ends_the_connection_leaves_no_descriptor(
     data.mkdir()
     (data / "apikey").write_text("key")
     with running_server(data, "--quiet") as server:
-        before = descriptors(server)
+        before = held(server)
         for _ in range(10):
             # HTTP/1.0 has no chunks, so the end of the listing is the end of the connection.
             with Wire(server.port) as wire:
@@ -167,6 +163,6 @@ def test_a_write_behind_an_answer_that_ends_the_connection_leaves_no_descriptor(
 
                 assert answer is not None
                 assert answer.status == 200
-        wait_until(lambda: descriptors(server) <= before, "every descriptor is closed again")
+        wait_until(lambda: held(server) <= before, "every descriptor is closed again")
         assert os.listdir(data) != []
         assert_silent(server)

@@ -243,6 +243,17 @@ def test_a_take_goes_with_a_plain_get_only(server: Server) -> None:
     assert get(server, path).brief == (200, b"value")
 
 
+@pytest.mark.parametrize(("method", "query", "what"), [("GET", "?take=1", "A take"), ("DELETE", "", "A DELETE")])
+@pytest.mark.parametrize("name", ["If-Match", "If-None-Match", "If-Unmodified-Since"])
+def test_a_removal_with_a_condition_is_refused(server: Server, method: str, query: str, what: str, name: str) -> None:
+    path = set_slot(server, b"value")
+
+    answer = ask(server, method, path + query, headers={name: get(server, path).headers["etag"]})
+
+    assert answer.brief == (400, f"{what} takes no condition.\n".encode())
+    assert get(server, path).brief == (200, b"value")
+
+
 # --- where a blob and a slot meet ---
 
 

@@ -19,7 +19,7 @@ from plain_client import Plain, PlainClient
 from support import running_server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 
     from support import Server
 
@@ -49,7 +49,7 @@ async def connected(server: Server, count: int) -> AsyncIterator[list[PlainClien
             client.close()
 
 
-async def at_once(calls: list[Awaitable[_T]]) -> list[_T]:
+async def at_once(calls: Iterable[Awaitable[_T]]) -> list[_T]:
     """What all of these calls answer, started together."""
     return await asyncio.gather(*calls)
 
@@ -62,7 +62,7 @@ def statuses(answers: list[Plain]) -> list[int]:
 def test_of_fifty_exclusive_creates_exactly_one_wins(server: Server, header: bool) -> None:
     async def race() -> None:
         async with connected(server, CLIENTS) as clients:
-            for turn in range(ROUNDS // 2):
+            for turn in range(50 if header else ROUNDS):
                 path = fresh_address().path
                 size_bytes = {0: 70_000, 25: LARGE_BYTES}.get(turn % 50, 40)
                 values = [fresh_bytes(size_bytes) for _ in clients]
@@ -187,9 +187,6 @@ def test_no_increment_by_compare_and_swap_is_lost(server: Server) -> None:
 
 
 def test_a_store_opened_beside_the_server_takes_part_in_every_race(server: Server) -> None:
-    async def append(ask: Awaitable[object]) -> None:
-        await ask
-
     async def race(store: DirectoryStore) -> None:
         async with connected(server, 8) as clients:
             log = fresh_address()
@@ -230,49 +227,50 @@ def test_a_store_opened_beside_the_server_takes_part_in_every_race(server: Serve
     asyncio.run(run())
 
 
+async def store_all(client: PlainClient) -> tuple[list[str], list[str]]:
+    """Stores blobs and slots, small and large: the paths of those to be used, and of the others."""
+    used: list[str] = []
+    unused: list[str] = []
+    for size_bytes in (40, 40, 40, 70_000):
+        for paths in (used, unused):
+            paths.append((await client.ask("PUT", "/", fresh_bytes(size_bytes))).body.decode())
+            paths.append((await client.ask("PUT", fresh_address().path, fresh_bytes(size_bytes))).body.decode())
+    return used, unused
+
+
+async def use(client: PlainClient, path: str, gap_seconds: float, until: float) -> tuple[int, int]:
+    """Reads an entry again and again; it may be missing only after a gap as long as the retention."""
+    reads, lost = 0, 0
+    last = time.monotonic()
+    while time.monotonic() < until:
+        began = time.monotonic()
+        answer = await client.ask("GET", path)
+        reads += 1
+        if answer.status == 404:
+            assert time.monotonic() - last > RETENTION_SECONDS, f"{path} was used {began - last:g} s before"
+            return reads, lost + 1
+        last = began
+        await asyncio.sleep(gap_seconds)
+    return reads, lost
+
+
 def test_a_sweep_never_deletes_what_was_just_used(tmp_path_factory: pytest.TempPathFactory) -> None:
     options = ("--workers", "3", "--retention", f"{RETENTION_SECONDS * 1000:g}ms", "--sweep-interval", "10ms")
 
-    async def store_all(client: PlainClient) -> tuple[list[str], list[str]]:
-        used, unused = [], []
-        for size_bytes in (40, 40, 40, 70_000):
-            for paths in (used, unused):
-                paths.append((await client.ask("PUT", "/", fresh_bytes(size_bytes))).body.decode())
-                paths.append((await client.ask("PUT", fresh_address().path, fresh_bytes(size_bytes))).body.decode())
-        return used, unused
-
-    async def use(client: PlainClient, path: str, gap_seconds: float, until: float) -> tuple[int, int]:
-        """Reads an entry again and again; it may be missing only after a gap as long as the retention."""
-        reads, lost = 0, 0
-        last = time.monotonic()
-        while time.monotonic() < until:
-            began = time.monotonic()
-            answer = await client.ask("GET", path)
-            reads += 1
-            if answer.status == 404:
-                assert time.monotonic() - last > RETENTION_SECONDS, f"{path} was used {began - last:g} s before"
-                return reads, lost + 1
-            last = began
-            await asyncio.sleep(gap_seconds)
-        return reads, lost
-
-    async def gone(client: PlainClient, path: str) -> None:
-        while (await client.ask("GET", f"{path}?chtimes=0")).status != 404:
-            await asyncio.sleep(0.02)
+    async def gone(client: PlainClient, path: str) -> bool:
+        return (await client.ask("GET", f"{path}?chtimes=0")).status == 404
 
     async def race(server: Server) -> tuple[int, int]:
         async with connected(server, 17) as clients:
             used, unused = await store_all(clients[0])
             until = time.monotonic() + 8 * RETENTION_SECONDS
             gaps = [0.0, 0.03, 0.2, RETENTION_SECONDS * 0.6]
-            results = await at_once(
-                [
-                    use(client, path, gaps[n % 4], until)
-                    for n, (client, path) in enumerate(zip(clients, used, strict=False))
-                ]
-            )
+            readers = enumerate(zip(clients, used, strict=False))
+            results = await at_once([use(client, path, gaps[n % 4], until) for n, (client, path) in readers])
             async with asyncio.timeout(30):
-                await at_once([gone(clients[-1], path) for path in unused[:1]])
+                for path in unused:
+                    while not await gone(clients[-1], path):
+                        pass
             return sum(reads for reads, _ in results), sum(lost for _, lost in results)
 
     with running_server(tmp_path_factory.mktemp("sweep") / "data", *options) as server:

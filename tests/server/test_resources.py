@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import need_tool, running_server, wait_until
-from wire import Wire, ask, assert_silent, assert_well, path_of, request
+from wire import Wire, ask, assert_silent, assert_well, held, path_of, request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -276,10 +276,6 @@ def test_a_directory_that_may_not_be_changed_is_503_until_it_may(tmp_path: Path)
 # --- too few descriptors ---
 
 
-def descriptors(server: Server) -> int:
-    return len(os.listdir(f"/proc/{server.process.pid}/fd"))
-
-
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux sets another process's limits")
 def test_too_few_descriptors_cost_answers_but_never_the_server(tmp_path: Path) -> None:
     blob = os.urandom(200_000)
@@ -287,12 +283,12 @@ def test_too_few_descriptors_cost_answers_but_never_the_server(tmp_path: Path) -
     with running_server(tmp_path / "data", "--quiet") as server:
         assert put(server, blob) == 200
         assert_well(server)
-        before = descriptors(server)
-        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (before + 16, before + 16))
+        before, limit = held(server), len(os.listdir(f"/proc/{server.process.pid}/fd")) + 16
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
         few, many = {200}, {200, 503, 0}  # 0: a connection that was accepted only to be closed
         for count, allowed in [(4, few), (60, many), (4, few), (60, many), (16, many), (4, few)]:
             statuses = load(server, count, blob, acknowledged)
-            wait_until(lambda: descriptors(server) <= before, "every descriptor is closed again")
+            wait_until(lambda: held(server) <= before, "every descriptor is closed again")
 
             assert statuses <= allowed
             assert_well(server)
@@ -356,7 +352,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.mark.parametrize("how", ["reset", "close", "half-close"])
 @pytest.mark.parametrize("data", CUT_SHORT.values(), ids=CUT_SHORT)
 def test_an_upload_cut_short_leaves_nothing(server: Server, data: bytes, how: str) -> None:
-    before, open_before = names(server.data), descriptors(server)
+    before, open_before = names(server.data), held(server)
     with Wire(server.port) as wire:
         wire.send(data)
         if how == "reset":
@@ -367,7 +363,7 @@ def test_an_upload_cut_short_leaves_nothing(server: Server, data: bytes, how: st
                 while wire.answer() is not None:
                     pass
 
-    wait_until(lambda: descriptors(server) <= open_before, "its descriptors are closed")
+    wait_until(lambda: held(server) <= open_before, "its descriptors are closed")
     assert names(server.data) == before
     assert_silent(server)
 
@@ -376,7 +372,7 @@ def test_an_upload_cut_short_leaves_nothing(server: Server, data: bytes, how: st
 def test_uploads_cut_short_by_the_end_of_the_server_leave_nothing(tmp_path: Path, number: int) -> None:
     with running_server(tmp_path / "data", "--quiet", "--drain-timeout", "100ms") as server:
         wires = [Wire(server.port).send(data) for data in CUT_SHORT.values()]
-        wait_until(lambda: descriptors(server) > len(wires), "the server has them all")
+        wait_until(lambda: held(server) > len(wires), "the server has them all")
         server.process.send_signal(number)
         server.process.wait(30)
         for wire in wires:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from holdall.errors import UsageError
 from holdall.server.bodies import Body, Discarded
 from holdall.server.reply import HTTPError, Reply, error_reply
 
@@ -154,3 +155,13 @@ class Exchange:
             self.length = int(length)
         else:
             self.length = 0
+
+
+def refuse_conditions(exchange: Exchange, what: str) -> None:
+    """Refuses a removal that depends on a version: done regardless, it could remove what its sender never saw.
+
+    Raises:
+        UsageError: The request has a condition.
+    """
+    if any(name in exchange.headers for name in ("if-match", "if-none-match", "if-unmodified-since")):
+        raise UsageError(f"{what} takes no condition.")

@@ -12,6 +12,7 @@ from holdall.core.burst import members
 from holdall.core.template import fill
 from holdall.errors import HoldallError, StoreError, UsageError
 from holdall.server.bodies import Text
+from holdall.server.exchange import refuse_conditions
 from holdall.server.reply import OCTETS, HTTPError, Pieces, Reply, entry_headers, small_head, time_headers
 from holdall.stores.abilities import Immediate
 from holdall.stores.base import WHOLE, Span, missing
@@ -101,6 +102,7 @@ class Reads:
     async def _take(self, exchange: Exchange, query: Query, address: Address) -> Reply:
         if exchange.is_head or query.burst_depth:
             raise UsageError("take= goes with a plain GET.")
+        refuse_conditions(exchange, "A take")
         reading = await self._service.store.take(address)
         reply = Reply(200, reading)
         self._describe(reply, query, reading.info)
@@ -116,7 +118,7 @@ class Reads:
             headers.append(("ETag", f'"{version}"'))
             if _matches(exchange.headers.get("if-none-match"), version):
                 return Reply(304, headers=headers)
-        span = _span(exchange, version, None)
+        span = WHOLE if exchange.is_head else _span(exchange, version, None)  # ranges are for GET (RFC 9110, 14.2)
         found.select(span)
         reply = Reply(200, found, length=found.size_bytes if exchange.is_head else None)
         reply.content_type = query.content_type or OCTETS

@@ -111,6 +111,7 @@ async def _serve(settings: Settings, place: Place, on_ready: Callable[[], None])
             backlog=_BACKLOG,
             ssl=None if certificates is None else certificates.context,
             ssl_handshake_timeout=None if certificates is None else settings.header_seconds,
+            ssl_shutdown_timeout=None if certificates is None else settings.header_seconds,
         )
         gc.collect()
         gc.freeze()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from holdall.core.template import fill
 from holdall.errors import HoldallError, NotFoundError, UsageError, VersionMismatchError
 from holdall.server.bodies import Hashed, Stored, TemporarySpool
+from holdall.server.exchange import refuse_conditions
 from holdall.server.reply import TEXT, HTTPError, Reply, encode_headers, time_headers
 from holdall.stores.abilities import Immediate, Spooling
 from holdall.stores.base import ABSENT, ALWAYS, IfVersion, Kind
@@ -135,6 +136,7 @@ class Writes:
     async def _delete(self, exchange: Exchange) -> Reply:
         address, kind = exchange.target.address, exchange.target.query.kind
         assert address is not None  # noqa: S101 - the route is an entry's
+        refuse_conditions(exchange, "A DELETE")
         if not self._service.access.has_key:
             if (await self._store.stat(address, use=False)).kind is Kind.BLOB:
                 raise HTTPError(403, "A blob can only be deleted with an API key.", hint="This server has none set.")

@@ -138,8 +138,7 @@ class DirectoryStore:
 
     async def get(self, address: Address, span: Span = WHOLE, *, use: bool = True) -> FileReading:
         """Opens an entry; see `Blobs.get`."""
-        fd, kind, status = await self._run(self._shelf.open_entry, address, use=use)
-        return FileReading(fd, info_of(address, status, kind, self._shelf.retention), span, self._executor)
+        return await self._run(self._open, address, span, use=use)
 
     async def stat(self, address: Address, *, use: bool = True) -> Info:
         """Looks at an entry; see `Blobs.stat`."""
@@ -201,8 +200,7 @@ class DirectoryStore:
     async def take(self, address: Address) -> FileReading:
         """Reads and removes a slot; see `Slots.take`."""
         async with self._turn(address):
-            fd, status = await self._run(self._slots.take, address)
-        return FileReading(fd, info_of(address, status, Kind.SLOT, self._shelf.retention), WHOLE, self._executor)
+            return await self._run(self._take, address)
 
     # --- Spooling ---
 
@@ -272,6 +270,16 @@ class DirectoryStore:
             spool.close()
             raise
         return spool
+
+    # These give the descriptor an owner in the very thread that opens it: the caller may have been cancelled meanwhile.
+
+    def _open(self, address: Address, span: Span, *, use: bool) -> FileReading:
+        fd, kind, status = self._shelf.open_entry(address, use=use)
+        return FileReading(fd, info_of(address, status, kind, self._shelf.retention), span, self._executor)
+
+    def _take(self, address: Address) -> FileReading:
+        fd, status = self._slots.take(address)
+        return FileReading(fd, info_of(address, status, Kind.SLOT, self._shelf.retention), WHOLE, self._executor)
 
     def _missing(self, addresses: list[Address]) -> list[Address]:
         found = self._stat_many(addresses, use=True)

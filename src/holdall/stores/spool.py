@@ -32,6 +32,7 @@ class Spool:
     """
 
     def __init__(self, disk: Disk, temporary: str, size_bytes_max: int) -> None:
+        self.fd = -1
         self._disk = disk
         self._hash = hashlib.sha256()
         self._max = size_bytes_max
@@ -105,6 +106,9 @@ class Spool:
         """
         self._disk.rename(self.give_name(), name)
         self.name = None
+
+    def __del__(self) -> None:
+        self.close()  # a call that was cancelled before a thread took it up
 
     def close(self) -> None:
         """Lets go; what has no final name is gone. Closing twice is harmless."""

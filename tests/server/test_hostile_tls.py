@@ -1,0 +1,138 @@
+"""What is no TLS, or breaks off inside it, costs its own connection and nothing else."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from support import running_server, wait_until
+from wire import Wire, assert_silent, held, path_of, request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from support import Server
+
+MIB = 1024 * 1024
+LARGE = os.urandom(4 * MIB)
+HELLO = bytes.fromhex("16030100a5010000a10303")  # how a TLS client begins, cut short
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA, tls: ssl.SSLContext) -> Iterator[Server]:
+    place: Path = tmp_path_factory.mktemp("tls")
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_pem.write_to_path(str(place / "key"))
+    issued.cert_chain_pems[0].write_to_path(str(place / "cert"))
+    options = ["--tls-cert", str(place / "cert"), "--tls-key", str(place / "key")]
+    options += ["--header-timeout", "600ms", "--stall-timeout", "600ms", "--idle-timeout", "5s", "--quiet"]
+    with running_server(place / "data", *options, scheme="https") as found:
+        with Wire(found.port, tls=tls) as wire:
+            wire.send(request("PUT", "/", LARGE)).answer("PUT")
+        yield found
+
+
+def assert_served(server: Server, tls: ssl.SSLContext, connections: int) -> None:
+    wait_until(lambda: held(server) <= connections, "the server has let go of it")
+    with Wire(server.port, tls=tls) as wire:
+        answer = wire.send(request("GET", path_of(LARGE))).answer()
+
+    assert answer is not None
+    assert (answer.status, answer.body == LARGE) == (200, True)
+    assert_silent(server)
+
+
+@pytest.fixture
+def quiet_server(server: Server) -> tuple[Server, int]:
+    """The server, and how much it holds when nobody is there."""
+    wait_until(lambda: sockets_only_listening(server), "earlier connections are gone")
+    return server, held(server)
+
+
+def sockets_only_listening(server: Server) -> bool:
+    with open("/proc/net/tcp", encoding="ascii") as file:
+        rows = [line.split() for line in file][1:]
+    return not [row for row in rows if row[1].endswith(f":{server.port:04X}") and row[3] == "01"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", os.urandom(1000), bytes(1000), HELLO, HELLO + bytes(200)],
+    ids=["nothing", "plain HTTP", "noise", "zeros", "half a greeting", "a broken greeting"],
+)
+@pytest.mark.parametrize("how", ["close", "reset", "wait"])
+def test_what_is_no_tls_is_ended_unanswered(
+    quiet_server: tuple[Server, int], tls: ssl.SSLContext, data: bytes, how: str
+) -> None:
+    server, connections = quiet_server
+    with Wire(server.port) as wire:
+        wire.send(data)
+        if how == "reset":
+            wire.reset()
+        elif how == "wait":
+            wire.drop()
+    assert_served(server, tls, connections)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        request("GET", path_of(LARGE)),
+        request("PUT", "/", None, "Content-Length: 9000000") + bytes(MIB),
+        request("PUT", "/", None, "Transfer-Encoding: chunked") + b"ffffff\r\n" + bytes(MIB),
+        request("PUT", "/no/where", None, "Content-Length: 9000000") + bytes(MIB),
+        b"GET / HT",
+    ],
+    ids=["a read", "a write", "a write in chunks", "a refused write", "a head"],
+)
+@pytest.mark.parametrize("how", ["close", "reset", "wait"])
+def test_what_breaks_off_or_stalls_inside_tls_leaves_nothing(
+    quiet_server: tuple[Server, int], tls: ssl.SSLContext, data: bytes, how: str
+) -> None:
+    server, connections = quiet_server
+    with Wire(server.port, tls=tls, receive_bytes=4096) as wire:
+        wire.send(data)
+        if how == "reset":
+            wire.reset()
+        elif how == "wait":
+            wait_until(lambda: held(server) <= connections, "the server has had enough")
+    assert_served(server, tls, connections)
+    assert {name for name in os.listdir(server.data) if not name.startswith(".holdall-")} == {path_of(LARGE)[1:]}
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", 505),
+        (b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: h\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 30_000, 431),
+        (b"GET / HTTP/1.1\r\nX: ", 408),
+        (request("PUT", "/", None, "Content-Length: 5"), 408),
+        (request("PUT", "/", None, f"Content-Length: {1 << 50}"), 413),
+    ],
+)
+def test_a_refusal_comes_through_tls_whole(server: Server, tls: ssl.SSLContext, data: bytes, status: int) -> None:
+    with Wire(server.port, tls=tls) as wire:
+        answer = wire.send(data).answer()
+
+        assert answer is not None
+        assert (answer.status, answer.says_close, wire.closes()) == (status, True, True)
+    assert_silent(server)
