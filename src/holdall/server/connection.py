@@ -1,14 +1,12 @@
-"""One connection: bytes in, requests in order, answers in order.
+"""One connection: bytes in, requests out.
 
-The parsing is httptools'; here live the limits on what is parsed, the order of pipelined requests, the waiting times
-and the end of the connection. What a request means is decided by the handlers; how an answer's bytes get out is in
-`sending`. Nothing here knows what a store is.
+The parsing is httptools'; here is what becomes of each thing parsed, and how long each may take. The order of answers
+and the end of the connection are in `turns`, how an answer's bytes get out in `sending`; what a request means is for
+the handlers to decide. Nothing here knows what a store is.
 """
 
 from __future__ import annotations
 
-from asyncio import Protocol
-from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 import httptools
@@ -18,8 +16,9 @@ from holdall.errors import HoldallError
 from holdall.server.exchange import Exchange
 from holdall.server.head import Head
 from holdall.server.receiving import RawBody
-from holdall.server.reply import HTTPError, Reply, error_reply
+from holdall.server.reply import HTTPError, error_reply
 from holdall.server.sending import Sender
+from holdall.server.turns import Turns
 from holdall.server.waiting import LINGER_SECONDS, Phase, overdue
 
 if TYPE_CHECKING:
@@ -28,11 +27,9 @@ if TYPE_CHECKING:
     from holdall.server.service import Service
 
 _PUTS: Final = frozenset({b"PUT", b"POST"})
-_DROPPED_BODY_BYTES_MAX: Final = 64 * 1024
-"""A refused request's body up to this is read to its end and the connection kept; a larger one ends it."""
 
 
-class Connection(Protocol):
+class Connection(Turns):
     """The protocol object of one connection.
 
     Args:
@@ -40,23 +37,12 @@ class Connection(Protocol):
     """
 
     def __init__(self, service: Service) -> None:
-        self._service = service
+        super().__init__(service)
         self._head = Head()
         self.on_url, self.on_header = self._head.add_target, self._head.add_header  # the parser's callbacks
         self._parser = httptools.HttpRequestParser(self)
-        self._queue: deque[Exchange] = deque()
-        self._receiving: Exchange | None = None
-        self._raw: RawBody | None = None
-        self._answering = False
-        self._draining = False
-        self._lost = False
-        self._reading = True
         self._began = False
-        self._ended = False
-        self._stopped = False
         self._hot = False
-        self.phase = Phase.IDLE
-        self.since = 0.0
         self._body_bytes = 0
         self._body_since = 0.0
 
@@ -184,30 +170,6 @@ class Connection(Protocol):
         except HoldallError as error:
             exchange.refuse(error)
 
-    # --- for the exchange and the sender ---
-
-    def answer(self, exchange: Exchange, reply: Reply) -> None:
-        """Sends the answer to the request at the front, and goes on to the next when it is out."""
-        if self._lost:
-            exchange.body.close()
-            self.sender.drop(reply)
-            return
-        if self._service.draining or not exchange.complete:
-            reply.close = True
-        self.sender.send(exchange, reply, self._answered)
-
-    def answer_small(self, exchange: Exchange, head: bytes, body: bytes) -> None:
-        """`answer` for a small answer of status 200 that is already bytes: `head` is what follows the Date line."""
-        if self._lost:
-            return
-        close = self._service.draining or not exchange.keep_alive
-        if close:
-            head = b"Connection: close\r\n" + head
-        elif exchange.http_1_0:
-            head = b"Connection: keep-alive\r\n" + head
-        self.transport.write(b"".join((self._service.date.ok, head, body)))
-        self._answered(exchange, 200, len(body), close=close)
-
     # --- waiting times ---
 
     def check_time(self, now: float) -> None:
@@ -227,17 +189,7 @@ class Connection(Protocol):
             if late is not None:
                 self._refuse_connection(late)
 
-    def drain(self) -> None:
-        """Ends the connection once the request under way, if any, is answered."""
-        self._draining = True
-        if not self._queue and self._receiving is None and self.phase in {Phase.IDLE, Phase.HEAD}:
-            self.transport.close()
-
     # --- inside ---
-
-    def _enter(self, phase: Phase) -> None:
-        self.phase = phase
-        self.since = self._service.now
 
     def _feed(self, data: bytes) -> None:
         self._began = False
@@ -270,12 +222,6 @@ class Connection(Protocol):
         """A piece of a body that bypasses the parser, because its length is known."""
         self._take_body(exchange, piece)
 
-    def after_pump(self) -> None:
-        """Lets bytes come again after a pump, unless one is still at it or enough requests wait."""
-        pumping = self._raw is not None and self._raw.pumping
-        if self._reading and not pumping and not self._lost:
-            self.transport.resume_reading()
-
     def count_raw(self, size_bytes: int) -> None:
         """Notes body bytes that a pump has moved."""
         self._body_bytes += size_bytes
@@ -307,77 +253,6 @@ class Connection(Protocol):
         raw.exchange.complete = True
         self._enter(Phase.ANSWER)
         self._advance()
-
-    def _advance(self) -> None:
-        """Answers the request at the front, if it is time."""
-        while self._queue and not self._answering and not self._lost:
-            exchange = self._queue[0]
-            if exchange.refusal is not None:
-                if not exchange.complete and self._worth_reading(exchange):
-                    return
-                self._answering = True
-                if exchange.delay_seconds:  # a wrong key: only this connection waits
-                    self._service.loop.call_later(exchange.delay_seconds, self.answer, exchange, exchange.refusal)
-                    return
-                self.answer(exchange, exchange.refusal)
-            elif exchange.complete:
-                self._answering = True
-                self._service.router.handle(exchange)
-            else:
-                if exchange.expects_continue and exchange.body.size_bytes == 0:
-                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                self._read_on()
-                return
-
-    def _worth_reading(self, exchange: Exchange) -> bool:
-        """Whether a refused body is better read to its end than cut off."""
-        if exchange.expects_continue or exchange.length is None:
-            return False
-        return exchange.length <= _DROPPED_BODY_BYTES_MAX
-
-    def _answered(self, exchange: Exchange, status: int, size_bytes: int, *, close: bool) -> None:
-        """The answer at the front is out."""
-        exchange.body.close()
-        self._service.counted(exchange, status, size_bytes)
-        self._answering = False
-        if self._queue and self._queue[0] is exchange:
-            self._queue.popleft()
-        if self._lost:
-            return
-        if close or not exchange.keep_alive or self._draining:
-            self._end(linger=not exchange.complete)
-            return
-        if self._queue:
-            self._service.loop.call_soon(self._advance)
-            return
-        if self._receiving is None and self.phase is not Phase.HEAD:
-            self._enter(Phase.IDLE)
-        self._read_on()
-
-    def _read_on(self) -> None:
-        """Reads again, if reading was paused for requests that have been answered since."""
-        if not self._reading and not self._stopped:
-            self._reading = True
-            self.after_pump()
-
-    def _end(self, *, linger: bool) -> None:
-        """Closes, or first reads on for a moment, lest the client's unread bytes destroy the answer (RFC 9112 9.6)."""
-        for exchange in self._queue:
-            exchange.body.close()
-        self._queue.clear()
-        if self._raw is not None:
-            self._raw.lost()
-            self._raw = None
-        self._ended = True
-        if self.transport.is_closing():
-            return
-        if linger and self.transport.can_write_eof():
-            self._enter(Phase.LINGER)
-            self.transport.write_eof()
-            self._stopped = False
-            self._read_on()
-        else:
-            self.transport.close()
 
     def _refuse_connection(self, error: HTTPError) -> None:
         """Answers what cannot be understood, after what is still being answered, and ends the connection."""
