@@ -76,6 +76,7 @@ class Wire:
         self._ended = False
         self._began = False
         self._sending: threading.Thread | None = None
+        self._taken = bytearray()
 
     def send(self, data: bytes) -> Self:
         """Sends bytes; a server that has already closed is not an error here, but what it answered counts."""
@@ -157,6 +158,12 @@ class Wire:
             raise BadFramingError(f"bytes after the last answer: {rest[:200]!r}")
         return self._ended or self._receive() == b""
 
+    def take(self, size_bytes: int) -> None:
+        """Receives as much of an answer, which `answer` then has already."""
+        while size_bytes > 0 and (data := self._sock.recv(size_bytes)):
+            size_bytes -= len(data)
+            self._taken += data
+
     def drop(self) -> None:
         """Waits for the end of the connection, whatever comes before it."""
         while self._receive():
@@ -203,7 +210,8 @@ class Wire:
             if event is not h11.NEED_DATA:
                 assert not isinstance(event, type)
                 return event
-            judge.receive_data(self._receive())
+            judge.receive_data(bytes(self._taken) or self._receive())
+            self._taken.clear()
 
     def _receive(self) -> bytes:
         try:

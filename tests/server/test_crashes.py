@@ -12,6 +12,8 @@ from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
+import pytest
+
 from holdall.core.address import Address, is_entry_name
 from holdall.stores.entry_file import BLOB_MODE, SLOT_MODE, TEMPORARY_PREFIX
 from plain_client import PlainClient
@@ -19,8 +21,6 @@ from support import running_server, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from support import Server
 
@@ -112,6 +112,7 @@ class Client:
         return faults
 
 
+@pytest.mark.timeout(3000 if LONG else 300)
 def test_a_killed_server_has_lost_nothing_and_left_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seed = os.environ.get("HOLDALL_TEST_SEED") or str(secrets.randbelow(1 << 32))
     random, data = Random(seed), tmp_path / "data"

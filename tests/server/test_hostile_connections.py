@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -313,6 +314,25 @@ def test_a_reader_that_stops_is_given_up(hasty: Server, target: str) -> None:
         wait_until(wire.has_answer, "the answer has begun")
         wait_until(lambda: connections(hasty) == 1, "the server has closed it")  # the one that asks
     assert_well(hasty)
+
+
+@pytest.mark.parametrize("size", [60_000, 300_000])
+def test_a_write_behind_a_read_that_is_read_slowly_is_not_given_up(hasty: Server, size: int) -> None:
+    body = os.urandom(size)
+    with Wire(hasty.port, receive_bytes=65536) as wire:
+        data = request("PUT", "/", body)
+        wire.send_beside(request("GET", path_of(LARGE)) + data[:-4])
+        for _ in range(5):
+            wire.take(256 * 1024)
+            then = time.monotonic() + 0.3
+            wait_until(lambda then=then: time.monotonic() > then, "half of the time to stall has passed")
+        read = wire.answer()
+        stored = wire.finish_sending().send(data[-4:]).answer("PUT")
+
+        assert read is not None
+        assert stored is not None
+        assert (read.body == LARGE, stored.status, stored.body) == (True, 200, path_of(body).encode())
+    assert_silent(hasty)
 
 
 def connections(server: Server) -> int:

@@ -24,6 +24,8 @@ RESIDENT_BYTES_MAX = 64 * MIB
 BLOB = os.urandom(64 * KIB)
 LARGE = os.urandom(4 * MIB)
 
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="only Linux tells what a process holds")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def enough_descriptors() -> Iterator[None]:
@@ -50,7 +52,6 @@ def crowd(server: Server, size: int, receive_bytes: int | None = None) -> Iterat
         yield [stack.enter_context(Wire(server.port, receive_bytes=receive_bytes)) for _ in range(size)]
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux tells a process's peak memory")
 def test_memory_is_bounded_under_idle_and_slow_connections(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", "--quiet") as server:
         assert ask(server.port, request("PUT", "/", BLOB), "PUT").status == 200
@@ -166,3 +167,34 @@ def test_a_write_behind_an_answer_that_ends_the_connection_leaves_no_descriptor(
         wait_until(lambda: held(server) <= before, "every descriptor is closed again")
         assert os.listdir(data) != []
         assert_silent(server)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nX: " + b"y" * 12_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nX: " + b"y" * 12_000,
+        b"GE\nT" + bytes(12_000),
+        request("GET", path_of(BLOB), None, "Connection: close"),
+        request("PUT", "/", None, "Content-Length: 64000") + bytes(60_000),
+    ],
+    ids=["no Host", "half a head", "nonsense", "a read", "half a write"],
+)
+def test_connections_that_are_gone_take_no_memory(tmp_path: Path, data: bytes) -> None:
+    with running_server(tmp_path / "data", "--quiet") as server:
+        assert ask(server.port, request("PUT", "/", BLOB), "PUT").status == 200
+        for _ in range(1500):
+            with Wire(server.port) as wire:
+                wire.send(data).half_close().drop()
+        assert_well(server)
+        assert peak_bytes(server) < RESIDENT_BYTES_MAX
+
+
+def test_bursts_of_too_many_members_are_refused_and_forgotten(tmp_path: Path) -> None:
+    slot = "/" + "5a" * 32 + ".tig"
+    with running_server(tmp_path / "data", "--quiet") as server:
+        assert ask(server.port, request("PUT", slot, f"{slot}\n".encode() * 1500), "PUT").status == 200
+        for depth in (2, 8, 2, 8):
+            assert ask(server.port, request("GET", f"{slot}?burst={depth}")).status == 400
+        assert_well(server)
+        assert peak_bytes(server) < RESIDENT_BYTES_MAX + 32 * MIB  # the plan of half a million members takes 24 MiB

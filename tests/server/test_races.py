@@ -238,9 +238,9 @@ async def store_all(client: PlainClient) -> tuple[list[str], list[str]]:
     return used, unused
 
 
-async def use(client: PlainClient, path: str, gap_seconds: float, until: float) -> tuple[int, int]:
-    """Reads an entry again and again; it may be missing only after a gap as long as the retention."""
-    reads, lost = 0, 0
+async def use(client: PlainClient, path: str, gap_seconds: float, until: float) -> int:
+    """Reads an entry again and again; on a machine that stood still so long it may be missing, rightly."""
+    reads = 0
     last = time.monotonic()
     while time.monotonic() < until:
         began = time.monotonic()
@@ -248,10 +248,10 @@ async def use(client: PlainClient, path: str, gap_seconds: float, until: float) 
         reads += 1
         if answer.status == 404:
             assert time.monotonic() - last > RETENTION_SECONDS, f"{path} was used {began - last:g} s before"
-            return reads, lost + 1
+            break
         last = began
         await asyncio.sleep(gap_seconds)
-    return reads, lost
+    return reads
 
 
 def test_a_sweep_never_deletes_what_was_just_used(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -260,21 +260,18 @@ def test_a_sweep_never_deletes_what_was_just_used(tmp_path_factory: pytest.TempP
     async def gone(client: PlainClient, path: str) -> bool:
         return (await client.ask("GET", f"{path}?chtimes=0")).status == 404
 
-    async def race(server: Server) -> tuple[int, int]:
+    async def race(server: Server) -> int:
         async with connected(server, 17) as clients:
             used, unused = await store_all(clients[0])
             until = time.monotonic() + 8 * RETENTION_SECONDS
             gaps = [0.0, 0.03, 0.2, RETENTION_SECONDS * 0.6]
             readers = enumerate(zip(clients, used, strict=False))
-            results = await at_once([use(client, path, gaps[n % 4], until) for n, (client, path) in readers])
+            reads = await at_once([use(client, path, gaps[n % 4], until) for n, (client, path) in readers])
             async with asyncio.timeout(30):
                 for path in unused:
                     while not await gone(clients[-1], path):
                         pass
-            return sum(reads for reads, _ in results), sum(lost for _, lost in results)
+            return sum(reads)
 
     with running_server(tmp_path_factory.mktemp("sweep") / "data", *options) as server:
-        reads, lost = asyncio.run(race(server))
-
-    assert reads > 100
-    assert lost < 4  # a machine that stood still for a while may lose some, rightly
+        assert asyncio.run(race(server)) > 100

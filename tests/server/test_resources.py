@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from support import Server
 
+pytestmark = pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="only Linux tells what a process holds")
+
 MIB = 1024 * 1024
 SLOT = "/" + "5a" * 32 + ".tig"
 OTHER_SLOT = "/" + "a5" * 32 + ".tig"
@@ -276,7 +278,6 @@ def test_a_directory_that_may_not_be_changed_is_503_until_it_may(tmp_path: Path)
 # --- too few descriptors ---
 
 
-@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="only Linux sets another process's limits")
 def test_too_few_descriptors_cost_answers_but_never_the_server(tmp_path: Path) -> None:
     blob = os.urandom(200_000)
     acknowledged: set[str] = set()

@@ -12,7 +12,8 @@ import pytest
 
 from holdall.core.address import Address
 from holdall.limits import LOCK_STRIPES, REMOVALS_REMEMBERED
-from holdall.stores.control import CONTROL_NAME, PROCESSES_MAX, Control, let_go, take
+from holdall.stores.control import CONTROL_NAME, PROCESSES_MAX, Control
+from holdall.stores.locks import let_go, take
 from holdall.testing.contract import fresh_address
 
 if TYPE_CHECKING:

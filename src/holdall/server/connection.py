@@ -69,6 +69,10 @@ class Connection(Turns):
         for exchange in self._queue:
             if not (self._answering and exchange is self._queue[0]):
                 exchange.body.close()
+        # The parser and the requests point back here: cut, lest the dead wait for the collector in their thousands.
+        del self._parser
+        self._queue.clear()
+        self._receiving = self._raw = None
 
     def data_received(self, data: bytes) -> None:
         """Takes what has come."""
@@ -183,6 +187,11 @@ class Connection(Turns):
         elif self.phase is Phase.LINGER:
             if waited > LINGER_SECONDS:
                 self.transport.abort()
+        elif self.phase is Phase.BODY and not self._reading:
+            # The body waits for us: an earlier answer is still on its way.
+            self.since = self._body_since = now
+            self._body_bytes = 0
+            self.sender.check_time(now, settings.stall_seconds)
         elif self._raw is None or not self._raw.pumping:
             took = now - self._body_since
             late = overdue(self.phase, waited, settings, body_bytes=self._body_bytes, body_seconds=took)
@@ -198,10 +207,7 @@ class Connection(Turns):
         except httptools.HttpParserUpgrade:
             self._stop_reading_requests()
         except httptools.HttpParserError as error:
-            refusal = error.__context__  # what a callback raised, if that is what stopped the parser
-            if not isinstance(refusal, HTTPError):
-                refusal = HTTPError(400, "The request is not HTTP/1.1 as it is written.")
-            self._refuse_connection(refusal)
+            self._refuse_connection(_refusal(error))
             return
         if self._lost:
             return
@@ -284,3 +290,11 @@ class Connection(Turns):
         if self._reading:
             self._reading = False
             self.transport.pause_reading()
+
+
+def _refusal(error: httptools.HttpParserError) -> HTTPError:
+    """What a callback raised, if that is what stopped the parser, without the frames that would keep all of this."""
+    raised = error.__context__
+    if isinstance(raised, HTTPError):
+        return raised.with_traceback(None)
+    return HTTPError(400, "The request is not HTTP/1.1 as it is written.")

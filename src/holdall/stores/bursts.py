@@ -1,13 +1,14 @@
 """Reading a burst: first a plan of every member, then the members' bytes in order.
 
 The plan is made before the first byte is sent, so that a missing member is an error and not a broken answer. It holds
-40 bytes for each member. Blobs cannot change between plan and reading; a slot that does ends the reading with an
+48 bytes for each member. Blobs cannot change between plan and reading; a slot that does ends the reading with an
 error, so that a mix of two versions is never taken for a whole.
 """
 
 from __future__ import annotations
 
 from array import array
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
 from holdall.core.address import DIGEST_BYTES, Address
@@ -18,7 +19,7 @@ from holdall.stores.abilities import BatchStat
 from holdall.stores.base import Kind, Span
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from holdall.stores.base import Blobs, Info, Reading
 
@@ -43,16 +44,16 @@ class BurstPlan:
         self._store = store
         self._digests = bytearray()
         self._sizes = array("Q")
-        self._versions: dict[int, str] = {}
+        self._versions = array("q")
         self._blobs_only = True
 
     @property
     def is_immutable(self) -> bool:
         """Whether it will always read the same: the burst and every member are blobs."""
-        return self.info.kind is Kind.BLOB and self._blobs_only and not self._versions
+        return self.info.kind is Kind.BLOB and self._blobs_only
 
     def pass_through(self, info: Info) -> None:
-        """Notes a burst between the one read and its members."""
+        """Notes the kind of a member, or of a burst between the one read and its members."""
         self._blobs_only = self._blobs_only and info.kind is Kind.BLOB
 
     def __len__(self) -> int:
@@ -68,8 +69,8 @@ class BurstPlan:
             raise BurstError(
                 f"The burst has over {BURST_MEMBERS_MAX} members.", hint="Read the bursts that it names one by one."
             )
-        if member.kind is Kind.SLOT:
-            self._versions[len(self)] = member.version
+        self.pass_through(member)
+        self._versions.append(hash(member.version))  # a slot's text would take more than all the rest
         self._digests += member.address
         self._sizes.append(member.size_bytes)
         self.size_bytes += member.size_bytes
@@ -107,8 +108,7 @@ class BurstPlan:
             reading = await self._store.get(address, span, use=False)
         except NotFoundError:
             raise DamageError(f"The member {address} went while the burst was read.") from None
-        expected = self._versions.get(index, address.hex())
-        if reading.info.size_bytes != size or reading.info.version != expected:
+        if reading.info.size_bytes != size or hash(reading.info.version) != self._versions[index]:
             await reading.aclose()
             raise DamageError(f"The member {address} changed while the burst was read.")
         return reading
@@ -131,28 +131,39 @@ async def plan(store: Blobs, address: Address, depth: int, *, use: bool = True) 
     if not 1 <= depth <= BURST_DEPTH_MAX:
         raise BurstError(f"A burst is read to a depth of 1 to {BURST_DEPTH_MAX}.")
     found = BurstPlan(store, await store.stat(address, use=use))
-    visited = 0
-
-    async def walk(burst: Address, level: int) -> None:
-        nonlocal visited
-        async for batch in _members(store, burst, found, top=level == depth, use=use):
-            visited += len(batch)
-            if visited > BURST_MEMBERS_MAX * 2:
-                raise BurstError(f"The burst names over {BURST_MEMBERS_MAX} members, all levels together.")
-            if level == 1:
-                for info in await _stat_all(store, batch, use=use):
-                    found.add(info)
-            else:
-                for member in batch:
-                    await walk(member, level - 1)
-
-    await walk(address, depth)
+    await _Walk(store, found, depth, use=use).over(address, depth)
     return found
+
+
+class _Walk:
+    """One way through a burst and the bursts it names; no closure, whose cycle would keep the plan alive."""
+
+    def __init__(self, store: Blobs, found: BurstPlan, depth: int, *, use: bool) -> None:
+        self._store = store
+        self._found = found
+        self._depth = depth
+        self._use = use
+        self._visited = 0
+
+    async def over(self, burst: Address, level: int) -> None:
+        """Adds the members that one burst names, `level` levels down."""
+        at_top = level == self._depth
+        async with aclosing(_members(self._store, burst, self._found, top=at_top, use=self._use)) as batches:
+            async for batch in batches:
+                self._visited += len(batch)
+                if self._visited > BURST_MEMBERS_MAX * 2:
+                    raise BurstError(f"The burst names over {BURST_MEMBERS_MAX} members, all levels together.")
+                if level == 1:
+                    for info in await _stat_all(self._store, batch, use=self._use):
+                        self._found.add(info)
+                else:
+                    for member in batch:
+                        await self.over(member, level - 1)
 
 
 async def _members(
     store: Blobs, burst: Address, found: BurstPlan, *, top: bool, use: bool
-) -> AsyncIterator[list[Address]]:
+) -> AsyncGenerator[list[Address], None]:
     """The members that one burst names, in batches."""
     parser, batch = BurstParser(), []
     try:
@@ -175,17 +186,20 @@ async def _members(
 
 
 async def _stat_all(store: Blobs, members: list[Address], *, use: bool) -> list[Info]:
+    once = list(dict.fromkeys(members))  # a member may come a thousand times
     if isinstance(store, BatchStat):
-        found = await store.stat_many(members, use=use)
+        found = await store.stat_many(once, use=use)
     else:
         found = []
-        for member in members:
+        for member in once:
             try:
                 found.append(await store.stat(member, use=use))
             except NotFoundError:
                 found.append(None)
+    by_address = dict(zip(once, found, strict=True))
     infos = []
-    for member, info in zip(members, found, strict=True):
+    for member in members:
+        info = by_address[member]
         if info is None:
             raise MemberNotFoundError(f"The member {member} is not stored here.")
         infos.append(info)

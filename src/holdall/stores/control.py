@@ -9,28 +9,23 @@ machine; whoever opens the directory first after that starts it afresh. It holds
 * one **process** record for each process: which journal epoch it still has to turn into files;
 * the **journal's** epoch and tail.
 
-Locks are open-file-description locks on bytes of the same file: the kernel lets go of them when their holder dies.
+Locks (see `locks`) are on bytes of the same file.
 Nothing here knows what an entry's file looks like.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
 import os
-import struct
-import sys
 import time
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import Final
 
 from holdall.core.address import Address
 from holdall.limits import LOCK_STRIPES, REMOVALS_REMEMBERED
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from holdall.stores.locks import Locks, let_go, take
+from holdall.stores.stripes import CHANGE_SEQUENCE, SEQUENCE, STRIPE_BYTES, Stripe
 
 CONTROL_NAME: Final = ".holdall-control"
 PROCESSES_MAX: Final = 256
@@ -38,11 +33,10 @@ PROCESSES_MAX: Final = 256
 _MAGIC: Final = b"holdall control\x01"
 _HEADER_BYTES: Final = 4096
 _PROCESS_BYTES: Final = 16
-_STRIPE_BYTES: Final = 64
 _PROCESSES_AT: Final = 1024
 _RING_AT: Final = _PROCESSES_AT + PROCESSES_MAX * _PROCESS_BYTES
 _STRIPES_AT: Final = _RING_AT + REMOVALS_REMEMBERED * 32
-_SIZE_BYTES: Final = -(-(_STRIPES_AT + LOCK_STRIPES * _STRIPE_BYTES) // _HEADER_BYTES) * _HEADER_BYTES
+_SIZE_BYTES: Final = -(-(_STRIPES_AT + LOCK_STRIPES * STRIPE_BYTES) // _HEADER_BYTES) * _HEADER_BYTES
 
 # Words of the header, as indexes of unsigned 64-bit integers.
 _REMOVALS_WORD: Final = 8
@@ -63,140 +57,6 @@ CHECKPOINT_LOCK: Final = _LOCK_BASE + 4
 SWEEP_LOCK: Final = _LOCK_BASE + 5
 _PROCESS_LOCKS: Final = _LOCK_BASE + 1024
 _STRIPE_LOCKS: Final = _LOCK_BASE + 65536
-
-_ADDRESS_IN_STRIPE: Final = 24
-
-
-class Locks:
-    """Locks on bytes of one file, each held by the descriptor that took it, so threads exclude each other too."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def descriptor(self) -> int:
-        """Opens a further holder of locks; closing it lets go of them all."""
-        return os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-
-    @contextmanager
-    def held(self, offset: int) -> Iterator[None]:
-        """Holds one byte alone for the length of the block, waiting for it as long as needed."""
-        fd = self.descriptor()
-        try:
-            take(fd, offset)
-            yield
-        finally:
-            os.close(fd)
-
-
-def take(fd: int, offset: int, *, shared: bool = False, wait: bool = True) -> bool:
-    """Takes (or converts) a lock on one byte for `fd`; without `wait`, returns False if another holds it."""
-    command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
-    try:
-        _lock(fd, offset, fcntl.F_RDLCK if shared else fcntl.F_WRLCK, command)
-    except OSError as error:
-        if not wait and error.errno in {errno.EAGAIN, errno.EACCES}:
-            return False
-        raise
-    return True
-
-
-def let_go(fd: int, offset: int) -> None:
-    """Lets go of a lock on one byte that `fd` holds."""
-    _lock(fd, offset, fcntl.F_UNLCK, fcntl.F_OFD_SETLK)
-
-
-@contextmanager
-def holding(fd: int, offset: int) -> Iterator[None]:
-    """Holds one byte through a descriptor kept for it, where opening one each time would cost or could fail."""
-    take(fd, offset)
-    try:
-        yield
-    finally:
-        let_go(fd, offset)
-
-
-def _lock(fd: int, offset: int, kind: int, command: int) -> None:
-    if sys.platform == "darwin":
-        request = struct.pack("@qqihh", offset, 1, 0, kind, os.SEEK_SET)
-    else:
-        request = struct.pack("@hhqqi4x", kind, os.SEEK_SET, offset, 1, 0)
-    fcntl.fcntl(fd, command, request)
-
-
-@dataclass(frozen=True, slots=True)
-class PendingAppend:
-    """An append that a killed process left unfinished: the slot was `size_bytes` long before it."""
-
-    address: Address
-    size_bytes: int
-
-
-class Stripe:
-    """One share of the addresses; its words may be changed only by the holder of its lock.
-
-    The append sequence is odd while an append is under way, so a reader that finds it even and unchanged around a
-    look at a file saw no append in the middle. The change sequence is odd while a journaled change is under way, so a
-    writer that takes no lock can tell that none came between its own record in the journal and its file.
-    """
-
-    __slots__ = ("_at", "_map", "_words", "lock")
-
-    def __init__(self, mapping: mmap.mmap, words: memoryview, index: int) -> None:
-        self._map = mapping
-        self._words = words
-        self._at = (_STRIPES_AT + index * _STRIPE_BYTES) // 8
-        self.lock = _STRIPE_LOCKS + index
-
-    @property
-    def sequence(self) -> int:
-        """The append sequence; odd while an append is under way."""
-        return self._words[self._at + 1]
-
-    @property
-    def change_sequence(self) -> int:
-        """The change sequence; odd while a journaled change is under way."""
-        return self._words[self._at + 7]
-
-    def begin_change(self, address: Address) -> None:
-        """Notes which entry may soon be one thing in the journal and another in its file."""
-        offset = self._at * 8 + _ADDRESS_IN_STRIPE
-        self._map[offset : offset + 32] = address
-        self._words[self._at + 7] += 1
-
-    def end_change(self) -> None:
-        """Notes that journal and file agree."""
-        self._words[self._at + 7] += 1
-
-    def pending_change(self) -> Address | None:
-        """The entry whose change the last holder of the lock died in, if it did."""
-        if not self.change_sequence & 1:
-            return None
-        offset = self._at * 8 + _ADDRESS_IN_STRIPE
-        return Address(self._map[offset : offset + 32])
-
-    def next_revision(self, now_ns: int) -> int:
-        """A revision above all this stripe has given out, and no earlier than the clock."""
-        revision = max(now_ns, self._words[self._at] + 1)
-        self._words[self._at] = revision
-        return revision
-
-    def begin_append(self, address: Address, size_bytes: int) -> None:
-        """Notes what a repair must cut the slot back to."""
-        self._words[self._at + 2] = size_bytes
-        offset = self._at * 8 + _ADDRESS_IN_STRIPE
-        self._map[offset : offset + 32] = address
-        self._words[self._at + 1] += 1
-
-    def end_append(self) -> None:
-        """Notes that the append is whole, or undone."""
-        self._words[self._at + 1] += 1
-
-    def pending_append(self) -> PendingAppend | None:
-        """The append that the last holder of the lock died in, if it did."""
-        if not self.sequence & 1:
-            return None
-        offset = self._at * 8 + _ADDRESS_IN_STRIPE
-        return PendingAppend(Address(self._map[offset : offset + 32]), self._words[self._at + 2])
 
 
 class Removals:
@@ -313,6 +173,10 @@ class Control:
         record[0], record[1] = self.incarnation, 0
         self._end_opening()
 
+    def claim(self, offset: int) -> bool:
+        """Takes a lock until this process closes the directory; False if another process has it."""
+        return take(self._fd, offset, wait=False)
+
     def leave(self) -> bool:
         """Returns whether this is the last process; if so, none can join before `close`.
 
@@ -341,15 +205,15 @@ class Control:
 
     def stripe(self, address: Address) -> Stripe:
         """The stripe that `address` belongs to."""
-        return Stripe(self._map, self.words, int.from_bytes(address[:2], "big") % LOCK_STRIPES)
+        return self._stripe(int.from_bytes(address[:2], "big") % LOCK_STRIPES)
 
     def broken_stripes(self) -> list[Stripe]:
         """The stripes whose last holder died in an append or another change, for recovery."""
-        first, step = _STRIPES_AT // 8, _STRIPE_BYTES // 8
+        first, step = _STRIPES_AT // 8, STRIPE_BYTES // 8
         stop = first + LOCK_STRIPES * step
-        appends, changes = (self.words[first + word : stop : step].tolist() for word in (1, 7))
+        appends, changes = (self.words[first + word : stop : step].tolist() for word in (SEQUENCE, CHANGE_SEQUENCE))
         broken = (index for index, pair in enumerate(zip(appends, changes, strict=True)) if (pair[0] | pair[1]) & 1)
-        return [Stripe(self._map, self.words, index) for index in broken]
+        return [self._stripe(index) for index in broken]
 
     def pin(self, epoch: int) -> None:
         """Says that this process holds journal records of `epoch` (0: none) that are not files yet."""
@@ -382,6 +246,9 @@ class Control:
             return not take(fd, _PROCESS_LOCKS + index, wait=False)
         finally:
             os.close(fd)
+
+    def _stripe(self, index: int) -> Stripe:
+        return Stripe(self._map, self.words, (_STRIPES_AT + index * STRIPE_BYTES) // 8, _STRIPE_LOCKS + index)
 
     def _process(self, index: int) -> memoryview:
         at = (_PROCESSES_AT + index * _PROCESS_BYTES) // 8

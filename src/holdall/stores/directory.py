@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 from holdall.errors import NotFoundError, StoreError
 from holdall.limits import BODY_BYTES_MAX, SMALL_BYTES_MAX
 from holdall.stores.base import ALWAYS, WHOLE, Info, Kind, Span, pieces
+from holdall.stores.blob_shelf import BlobShelf
 from holdall.stores.disk import Disk, translated
 from holdall.stores.entry_file import info_of
 from holdall.stores.file_reading import FileReading
@@ -53,9 +54,10 @@ class DirectoryStore:
 
     def __init__(self, shelf: Shelf, placer: Placer | None = None) -> None:
         self._shelf = shelf
-        self._slots = SlotShelf(shelf)
+        self._blobs = BlobShelf(shelf)
+        self._slots = SlotShelf(shelf, self._blobs)
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="holdall-disk")
-        self._small_writes = SmallWrites(shelf, self._executor, placer)
+        self._small_writes = SmallWrites(shelf, self._blobs, self._executor, placer)
         self._turns: dict[bytes, asyncio.Lock] = {}
         self._closed = False
 
@@ -211,7 +213,7 @@ class DirectoryStore:
     async def put_spooled(self, spooled: Spooled, *, expected: Address | None = None) -> Address:
         """As `put`, for a spool of this store."""
         assert isinstance(spooled, Spool)  # noqa: S101 - a spool goes back to the store it came from
-        return await self._run(self._shelf.put_spool, spooled, expected=expected)
+        return await self._run(self._blobs.put_spool, spooled, expected=expected)
 
     async def write_spooled(self, address: Address, spooled: Spooled, *, when: Condition = ALWAYS) -> Info:
         """As `write`, for a spool of this store."""

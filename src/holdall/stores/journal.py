@@ -33,9 +33,6 @@ from holdall.stores.control import (
     RETIRED_WORD,
     SEQUENCE_WORD,
     TAIL_WORD,
-    holding,
-    let_go,
-    take,
 )
 from holdall.stores.journal_format import (
     JOURNAL_NAME,
@@ -46,6 +43,7 @@ from holdall.stores.journal_format import (
     encode_batch,
     encode_segment_header,
 )
+from holdall.stores.locks import holding, let_go, take
 
 if TYPE_CHECKING:
     from holdall.stores.control import Control

@@ -121,7 +121,7 @@ def _sweep_entry(shelf: Shelf, item: os.DirEntry[str], report: SweepReport) -> N
         return
     used = last_use_ns(status, kind_of(status) or Kind.SLOT)
     now = time.time_ns()
-    if shelf.retention.expired(used, now) and shelf.remove_expired(Address.parse_name(item.name), now):
+    if shelf.retention.expired(used, now) and _remove_expired(shelf, Address.parse_name(item.name), now):
         report.removed += 1
         return
     report.entries += 1
@@ -129,6 +129,19 @@ def _sweep_entry(shelf: Shelf, item: os.DirEntry[str], report: SweepReport) -> N
     expires = shelf.retention.expires_ns(used)
     if expires is not None:
         report.next_expiry_ns = min(expires, report.next_expiry_ns or expires)
+
+
+def _remove_expired(shelf: Shelf, address: Address, now_ns: int) -> bool:
+    """Removes an entry if it is still expired now that nobody can use it meanwhile; says whether it did."""
+    with shelf.locked(address):
+        status = shelf.disk.look(address.name)
+        kind = kind_of(status)
+        if not is_entry(status) or not shelf.retention.expired(last_use_ns(status, kind or Kind.SLOT), now_ns):
+            return False
+        shelf.disk.unlink(address.name)  # not journaled: what a power cut brings back expires again
+        if kind is not Kind.SLOT:
+            shelf.control.removals.note(address)
+        return True
 
 
 def _sweep_temporary(shelf: Shelf, name: str) -> None:

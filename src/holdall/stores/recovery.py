@@ -20,8 +20,9 @@ from holdall.stores.entry_file import BLOB_MODE, SLOT_MODE, TEMPORARY_PREFIX
 from holdall.stores.journal_format import JOURNAL_NAME, Change, Record, decode_segment
 
 if TYPE_CHECKING:
-    from holdall.stores.control import Control, Stripe
+    from holdall.stores.control import Control
     from holdall.stores.disk import Disk
+    from holdall.stores.stripes import Stripe
 
 _TEMPORARY = TEMPORARY_PREFIX + "recovery"
 

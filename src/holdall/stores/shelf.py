@@ -1,7 +1,7 @@
-"""A data directory's blobs, and what blobs and slots share: the blocking calls, one at a time, on plain files.
+"""A data directory's entries, whatever their kind: the blocking calls that read, lock, journal and remove plain files.
 
-`DirectoryStore` is the asynchronous face of this; `SlotShelf` adds the slots. The rules that keep several processes
-from undoing each other's work:
+`BlobShelf` and `SlotShelf` add what writes each kind; `DirectoryStore` is the asynchronous face. The rules that keep
+several processes from undoing each other's work:
 
 * a blob gets its name by link(2), which never replaces anything;
 * whatever replaces or removes a name holds the lock of its address, and so does a use that restarts a timer, so that
@@ -20,25 +20,24 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from holdall.core.retention import Retention
-from holdall.errors import AlreadySetError, ConflictError, DigestMismatchError, KindError, NotFoundError
+from holdall.errors import ConflictError, KindError, NotFoundError
 from holdall.limits import BODY_BYTES_MAX, SMALL_BYTES_MAX
 from holdall.stores.abilities import Glimpse
 from holdall.stores.base import Info, Kind
-from holdall.stores.control import JOURNALED_WORD, SWEEP_LOCK, Control, take
+from holdall.stores.control import JOURNALED_WORD, SWEEP_LOCK, Control
 from holdall.stores.disk import translate, translated, unless_read_only
-from holdall.stores.entry_file import BLOB_MODE, classify, info_of, is_entry, kind_of, last_use_ns, version_of
+from holdall.stores.entry_file import classify, info_of, is_entry, kind_of, last_use_ns, version_of
 from holdall.stores.journal import Journal, create_journal
 from holdall.stores.journal_format import JOURNAL_NAME, Change, Record
-from holdall.stores.placer import place
 from holdall.stores.recovery import recover, repair_append
 from holdall.stores.spool import Spool, temporary_prefix
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from holdall.core.address import Address
-    from holdall.stores.control import Stripe
     from holdall.stores.disk import Disk
+    from holdall.stores.stripes import Stripe
 
 UNKNOWN_RETENTION: Final = Retention(None, lag_ns_max=1_000_000_000)
 """For who opens a directory beside its server and is not told: deletes nothing, and writes every use down."""
@@ -82,7 +81,6 @@ class Shelf:
         self.size_bytes_max = size_bytes_max
         self.journal: Journal | None = None
         self._joining = threading.Lock()
-        self._sweep_fd: int | None = None
         with translated():
             self.control = Control(disk.path)
             try:
@@ -109,9 +107,6 @@ class Shelf:
                         with suppress(FileNotFoundError):
                             self.disk.unlink(JOURNAL_NAME)
             finally:
-                if self._sweep_fd is not None:
-                    os.close(self._sweep_fd)
-                    self._sweep_fd = None
                 self.control.close()
                 self.disk.close()
 
@@ -123,158 +118,7 @@ class Shelf:
         """
         return Spool(self.disk, self._temporary, self.size_bytes_max)
 
-    # --- blobs ---
-
-    def put_small(self, address: Address, data: bytes) -> None:
-        """Stores bytes that hash to `address`, at most `SMALL_BYTES_MAX` of them.
-
-        Raises:
-            StoreError: The disk cannot take it.
-        """
-        with translated():
-            sync = self.durability is Durability.SYNC
-            if self.follow_journal() is None and self.place_quickly(address, data, sync=sync):
-                return
-            spool = self.spool()
-            try:
-                spool.keep(data)
-                self._commit_blob(spool, address)
-            finally:
-                spool.close()
-
-    def holds(self, address: Address) -> bool:
-        """Whether a blob is there that need not be touched, as far as can be told without a lock.
-
-        Raises:
-            OSError: The disk failed.
-        """
-        try:
-            status = self.disk.look(address.name)
-        except FileNotFoundError:
-            return False
-        return kind_of(status) is Kind.BLOB and not self.must_record(Kind.BLOB, status)
-
-    def change_sequence(self, address: Address) -> int:
-        """Differs, once a journaled change of the entry at `address` has begun, from what it was, and is then odd.
-
-        It is even and the same before a blob's record is in the journal and after the blob has its file where no
-        change came between the two, which would be undone, or undo the blob, when the journal is replayed.
-        """
-        return self.control.stripe(address).change_sequence
-
-    def place_quickly(self, address: Address, data: bytes, *, sync: bool = False) -> bool:
-        """Gives a small blob its file if nothing has its name; returns False otherwise, having done nothing.
-
-        Raises:
-            OSError: The disk failed.
-        """
-        if not self.disk.unnamed:
-            return False
-        placed = place(self.disk, address.name, data, sync=sync)
-        if placed and sync:
-            self.disk.sync_names()
-        return placed
-
-    def put_spool(self, spool: Spool, *, expected: Address | None = None) -> Address:
-        """Stores what was spooled under its own hash, and closes the spool.
-
-        Raises:
-            DigestMismatchError: It does not hash to `expected`.
-            StoreError: The disk cannot take it.
-        """
-        try:
-            address = spool.address
-            if expected is not None and address != expected:
-                raise DigestMismatchError(f"The bytes hash to {address}, not to {expected}.")
-            with translated():
-                self._commit_blob(spool, address)
-            return address
-        finally:
-            spool.close()
-
-    def put_locked(self, stripe: Stripe, spool: Spool, address: Address, *, absent: bool) -> None:
-        """Stores a spooled blob; the caller holds the lock and closes the spool.
-
-        Args:
-            stripe: The address's, locked.
-            spool: The blob.
-            address: Its address.
-            absent: Refuse if the blob has come meanwhile; its writers may take no lock.
-
-        Raises:
-            AlreadySetError: It has.
-            OSError: The disk failed.
-        """
-
-        def link(spool: Spool, address: Address) -> None:
-            try:
-                spool.link(address.name)
-            except FileExistsError:
-                raise AlreadySetError(f"{address} is already set.") from None
-
-        self._commit_blob_locked(stripe, spool, address, link if absent else self._link_or_keep)
-
-    def _commit_blob(self, spool: Spool, address: Address) -> None:
-        """Makes a spooled blob durable and visible, or keeps the blob that is there already."""
-        self.disk.set_mode(spool.fd, BLOB_MODE)
-        if self.durability is Durability.SYNC:
-            if spool.size_bytes > SMALL_BYTES_MAX:
-                self.disk.sync_data(spool.fd)  # so that it takes no time under the lock
-        else:
-            with suppress(FileExistsError):
-                spool.link(address.name)
-                return
-        with self.locked(address) as stripe:
-            self._commit_blob_locked(stripe, spool, address, self._link_or_keep)
-
-    def _commit_blob_locked(
-        self, stripe: Stripe, spool: Spool, address: Address, name_it: Callable[[Spool, Address], None]
-    ) -> None:
-        """Makes a spooled blob durable and, by `name_it`, visible, in the order that its size asks for."""
-        disk, sync = self.disk, self.durability is Durability.SYNC
-        disk.set_mode(spool.fd, BLOB_MODE)
-        if sync and spool.size_bytes <= SMALL_BYTES_MAX and self.follow_journal() is not None:
-            data = os.pread(spool.fd, spool.size_bytes, 0)
-            with self.journaled(stripe, Record(Change.BLOB, address, data=data)):
-                name_it(spool, address)
-            return
-        if sync:
-            disk.sync_data(spool.fd)
-        name_it(spool, address)
-        if sync:
-            disk.sync_names()
-            with self.journaled(stripe, Record(Change.FILE, address)):
-                pass
-
-    def _link_or_keep(self, spool: Spool, address: Address) -> None:
-        """Gives a blob its name, or keeps the blob that has it; a slot gives way; the caller holds the lock."""
-        while True:
-            with suppress(FileExistsError):
-                spool.link(address.name)
-                return
-            found = self.look_locked(address)
-            if found is None:
-                continue
-            if found[0] is Kind.SLOT:
-                spool.rename(address.name)
-            else:
-                self._keep_locked(address, found[1])
-            return
-
-    def _keep_locked(self, address: Address, status: os.stat_result) -> None:
-        """Restarts the timer of a blob that is stored again, and makes sure that it is durable."""
-        fd = self.disk.open_read(address.name)
-        try:
-            now = time.time_ns()
-            if self.retention.must_record(status.st_mtime_ns, now):
-                self.disk.set_times(fd, now, now)
-            # Its first writer may still be waiting for a sync of its own, which we must not run ahead of.
-            if self.durability is Durability.SYNC:
-                self.disk.sync_data(fd)
-        finally:
-            os.close(fd)
-
-    # --- what both kinds share ---
+    # --- reading ---
 
     def open_entry(self, address: Address, *, use: bool) -> tuple[int, Kind, os.stat_result]:
         """Opens an entry: its descriptor, kind, and a status whose length and revision belong together.
@@ -286,11 +130,8 @@ class Shelf:
         known: Kind | None = None
         with translated():
             while True:
-                fd = self._open_or_missing(address)
+                fd, looked = self._open_or_missing(address)
                 try:
-                    looked = os.fstat(fd)
-                    if not is_entry(looked):
-                        raise _missing(address)
                     kind = kind_of(looked) or known
                     status = self._slot_status(address, fd) if kind is Kind.SLOT else looked
                     if kind is not None and status is not None and not (use and self.must_record(kind, status)):
@@ -377,34 +218,9 @@ class Shelf:
         if kind is Kind.BLOB:
             self.control.removals.note(address)
 
-    def remove_expired(self, address: Address, now_ns: int) -> bool:
-        """Removes an entry if it is still expired now that nobody can use it meanwhile; says whether it did.
-
-        Raises:
-            OSError: The disk failed.
-        """
-        with self.locked(address):
-            try:
-                status = self.disk.look(address.name)
-            except FileNotFoundError:
-                return False
-            kind = kind_of(status)
-            if not is_entry(status) or not self.retention.expired(last_use_ns(status, kind or Kind.SLOT), now_ns):
-                return False
-            self.disk.unlink(address.name)  # not journaled: what a power cut brings back expires again
-            if kind is not Kind.SLOT:
-                self.control.removals.note(address)
-            return True
-
     def may_sweep(self) -> bool:
         """Whether this process is the one that sweeps; once it is, it stays so until it closes."""
-        if self._sweep_fd is None:
-            fd = self.control.locks.descriptor()
-            if not take(fd, SWEEP_LOCK, wait=False):
-                os.close(fd)
-                return False
-            self._sweep_fd = fd
-        return True
+        return self.control.claim(SWEEP_LOCK)
 
     @contextmanager
     def locked(self, address: Address) -> Iterator[Stripe]:
@@ -469,13 +285,18 @@ class Shelf:
         finally:
             os.close(fd)
 
-    def _open_or_missing(self, address: Address) -> int:
+    def _open_or_missing(self, address: Address) -> tuple[int, os.stat_result]:
         try:
-            return self.disk.open_read(address.name)
+            fd = self.disk.open_read(address.name)
         except OSError as error:
             if error.errno in _NOT_AN_ENTRY:
                 raise _missing(address) from None
             raise
+        status = os.fstat(fd)
+        if not is_entry(status):
+            os.close(fd)
+            raise _missing(address)
+        return fd, status
 
     @contextmanager
     def journaled(self, stripe: Stripe, record: Record) -> Iterator[bool]:
@@ -496,8 +317,7 @@ class Shelf:
             finally:
                 journal.release(epoch)
         except BaseException:
-            if record.change is not Change.BLOB:  # which is as good as it was, whoever asked for it
-                self._take_back(journal, record.address)
+            self._take_back(journal, record.address)
             raise
         finally:
             stripe.end_change()

@@ -27,9 +27,10 @@ from holdall.stores.shelf import Durability
 if TYPE_CHECKING:
     from holdall.core.address import Address
     from holdall.stores.base import Condition
-    from holdall.stores.control import Stripe
+    from holdall.stores.blob_shelf import BlobShelf
     from holdall.stores.shelf import Shelf
     from holdall.stores.spool import Spool
+    from holdall.stores.stripes import Stripe
 
 _COPY_BYTES: Final = CHUNK_BYTES
 
@@ -39,10 +40,12 @@ class SlotShelf:
 
     Args:
         shelf: The directory.
+        blobs: Its blobs.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, blobs: BlobShelf) -> None:
         self._shelf = shelf
+        self._blobs = blobs
         self._disk = shelf.disk
 
     def write(self, address: Address, spool: Spool, when: Condition) -> Info:
@@ -101,7 +104,7 @@ class SlotShelf:
     def _write_blob(self, address: Address, spool: Spool, when: Condition) -> Info:
         """What was written to this address is the address's blob, so that is what it is stored as."""
         if when is ALWAYS:
-            self._shelf.put_spool(spool)
+            self._blobs.put_spool(spool)
         else:
             with self._shelf.locked(address) as stripe:
                 found = self._shelf.look_locked(address)
@@ -109,7 +112,7 @@ class SlotShelf:
                     _check_version(address, found, when)
                 else:
                     _check(address, found, when)
-                self._shelf.put_locked(stripe, spool, address, absent=when is ABSENT)
+                self._blobs.put_locked(stripe, spool, address, absent=when is ABSENT)
         return self._shelf.stat(address, use=False)
 
     def _replace_locked(self, stripe: Stripe, address: Address, spool: Spool, *, taken: bool) -> Info:

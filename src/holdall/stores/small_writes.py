@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
+    from holdall.stores.blob_shelf import BlobShelf
     from holdall.stores.journal import Journal
     from holdall.stores.placer import Placer
     from holdall.stores.shelf import Shelf
@@ -32,7 +33,7 @@ class _Write(NamedTuple):
     data: bytes
     done: Callable[[Address | HoldallError], None]
     sequence: int
-    """`Shelf.change_sequence` before it went to the journal."""
+    """`BlobShelf.change_sequence` before it went to the journal."""
 
 
 _MESSAGE_WRITES_MAX: Final = MESSAGE_BYTES_MAX // (9 * 1024)
@@ -49,12 +50,14 @@ class SmallWrites:
 
     Args:
         shelf: The directory.
+        blobs: Its blobs.
         executor: Where calls that may block run.
         placer: A second process to create files, or None to do without.
     """
 
-    def __init__(self, shelf: Shelf, executor: Executor, placer: Placer | None) -> None:
+    def __init__(self, shelf: Shelf, blobs: BlobShelf, executor: Executor, placer: Placer | None) -> None:
         self._shelf = shelf
+        self._blobs = blobs
         self._executor = executor
         self._placer = placer
         self._gathered: list[_Write] = []
@@ -65,7 +68,7 @@ class SmallWrites:
         """Stores at most `SMALL_BYTES_MAX` bytes and calls `done` with the outcome, now or later in the loop."""
         address = Address.of(data)
         durable = self._shelf.durability is Durability.SYNC
-        write = _Write(address, data, done, self._shelf.change_sequence(address) if durable else 0)
+        write = _Write(address, data, done, self._blobs.change_sequence(address) if durable else 0)
         self._under_way += 1
         if durable and (self._shelf.journal is None or not self._shelf.disk.unnamed):
             self._in_thread(write)
@@ -161,7 +164,7 @@ class SmallWrites:
 
     def _place(self, write: _Write, placed: Callable[[], None] | None) -> None:
         try:
-            quick = self._shelf.place_quickly(write.address, write.data)
+            quick = self._blobs.place_quickly(write.address, write.data)
         except OSError as error:
             self._fail(write, placed, error)
         else:
@@ -174,14 +177,13 @@ class SmallWrites:
         be restarted, or that met a change whose order beside it only the lock can tell. It lets the journal go first:
         who has the lock may be waiting for a segment to be retired.
         """
-        shelf = self._shelf
         try:
-            there = not taken or shelf.holds(write.address)
+            there = not taken or self._blobs.holds(write.address)
         except OSError as error:
             self._fail(write, placed, error)
             return
         if placed is not None:
-            there = there and not write.sequence & 1 and shelf.change_sequence(write.address) == write.sequence
+            there = there and not write.sequence & 1 and self._blobs.change_sequence(write.address) == write.sequence
             placed()
         if there:
             self._answer(write, write.address)
@@ -199,7 +201,7 @@ class SmallWrites:
             self._answer(write, write.address if error is None else as_holdall_error(error))
 
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._executor, self._shelf.put_small, write.address, write.data)
+        future = loop.run_in_executor(self._executor, self._blobs.put_small, write.address, write.data)
         future.add_done_callback(answered)
 
     def _answer(self, write: _Write, outcome: Address | HoldallError) -> None:

@@ -1,0 +1,191 @@
+"""A data directory's blobs: the blocking calls that store them.
+
+A blob gets its name by link(2), which never replaces anything, so a small one that is new takes no lock: it is in the
+journal, then it has its file. Whatever else a blob may meet (a slot in its place, a change of the same entry under way,
+a timer to restart) is settled under the lock of its address.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from holdall.errors import AlreadySetError, DigestMismatchError
+from holdall.limits import SMALL_BYTES_MAX
+from holdall.stores.base import Kind
+from holdall.stores.disk import translated
+from holdall.stores.entry_file import BLOB_MODE, kind_of
+from holdall.stores.journal_format import Change, Record
+from holdall.stores.placer import place
+from holdall.stores.shelf import Durability
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdall.core.address import Address
+    from holdall.stores.shelf import Shelf
+    from holdall.stores.spool import Spool
+    from holdall.stores.stripes import Stripe
+
+
+class BlobShelf:
+    """The blocking blob calls on one data directory.
+
+    Args:
+        shelf: The directory.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._disk = shelf.disk
+
+    def put_small(self, address: Address, data: bytes) -> None:
+        """Stores bytes that hash to `address`, at most `SMALL_BYTES_MAX` of them.
+
+        Raises:
+            StoreError: The disk cannot take it.
+        """
+        with translated():
+            sync = self._shelf.durability is Durability.SYNC
+            if self._shelf.follow_journal() is None and self.place_quickly(address, data, sync=sync):
+                return
+            spool = self._shelf.spool()
+            try:
+                spool.keep(data)
+                self._commit_blob(spool, address)
+            finally:
+                spool.close()
+
+    def holds(self, address: Address) -> bool:
+        """Whether a blob is there that need not be touched, as far as can be told without a lock.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        try:
+            status = self._disk.look(address.name)
+        except FileNotFoundError:
+            return False
+        return kind_of(status) is Kind.BLOB and not self._shelf.must_record(Kind.BLOB, status)
+
+    def change_sequence(self, address: Address) -> int:
+        """Differs, once a journaled change of the entry at `address` has begun, from what it was, and is then odd.
+
+        It is even and the same before a blob's record is in the journal and after the blob has its file where no
+        change came between the two, which would be undone, or undo the blob, when the journal is replayed.
+        """
+        return self._shelf.control.stripe(address).change_sequence
+
+    def place_quickly(self, address: Address, data: bytes, *, sync: bool = False) -> bool:
+        """Gives a small blob its file if nothing has its name; returns False otherwise, having done nothing.
+
+        Raises:
+            OSError: The disk failed.
+        """
+        if not self._disk.unnamed:
+            return False
+        placed = place(self._disk, address.name, data, sync=sync)
+        if placed and sync:
+            self._disk.sync_names()
+        return placed
+
+    def put_spool(self, spool: Spool, *, expected: Address | None = None) -> Address:
+        """Stores what was spooled under its own hash, and closes the spool.
+
+        Raises:
+            DigestMismatchError: It does not hash to `expected`.
+            StoreError: The disk cannot take it.
+        """
+        try:
+            address = spool.address
+            if expected is not None and address != expected:
+                raise DigestMismatchError(f"The bytes hash to {address}, not to {expected}.")
+            with translated():
+                self._commit_blob(spool, address)
+            return address
+        finally:
+            spool.close()
+
+    def put_locked(self, stripe: Stripe, spool: Spool, address: Address, *, absent: bool) -> None:
+        """Stores a spooled blob; the caller holds the lock and closes the spool.
+
+        Args:
+            stripe: The address's, locked.
+            spool: The blob.
+            address: Its address.
+            absent: Refuse if the blob has come meanwhile; its writers may take no lock.
+
+        Raises:
+            AlreadySetError: It has.
+            OSError: The disk failed.
+        """
+
+        def link(spool: Spool, address: Address) -> None:
+            try:
+                spool.link(address.name)
+            except FileExistsError:
+                raise AlreadySetError(f"{address} is already set.") from None
+
+        self._commit_blob_locked(stripe, spool, address, link if absent else self._link_or_keep)
+
+    def _commit_blob(self, spool: Spool, address: Address) -> None:
+        """Makes a spooled blob durable and visible, or keeps the blob that is there already."""
+        self._disk.set_mode(spool.fd, BLOB_MODE)
+        if self._shelf.durability is Durability.SYNC:
+            if spool.size_bytes > SMALL_BYTES_MAX:
+                self._disk.sync_data(spool.fd)  # so that it takes no time under the lock
+        else:
+            with suppress(FileExistsError):
+                spool.link(address.name)
+                return
+        with self._shelf.locked(address) as stripe:
+            self._commit_blob_locked(stripe, spool, address, self._link_or_keep)
+
+    def _commit_blob_locked(
+        self, stripe: Stripe, spool: Spool, address: Address, name_it: Callable[[Spool, Address], None]
+    ) -> None:
+        """Makes a spooled blob durable and, by `name_it`, visible, in the order that its size asks for."""
+        disk, sync = self._disk, self._shelf.durability is Durability.SYNC
+        disk.set_mode(spool.fd, BLOB_MODE)
+        if sync and spool.size_bytes <= SMALL_BYTES_MAX and self._shelf.follow_journal() is not None:
+            data = os.pread(spool.fd, spool.size_bytes, 0)
+            with self._shelf.journaled(stripe, Record(Change.BLOB, address, data=data)):
+                name_it(spool, address)
+            return
+        if sync:
+            disk.sync_data(spool.fd)
+        name_it(spool, address)
+        if sync:
+            disk.sync_names()
+            with self._shelf.journaled(stripe, Record(Change.FILE, address)):
+                pass
+
+    def _link_or_keep(self, spool: Spool, address: Address) -> None:
+        """Gives a blob its name, or keeps the blob that has it; a slot gives way; the caller holds the lock."""
+        while True:
+            with suppress(FileExistsError):
+                spool.link(address.name)
+                return
+            found = self._shelf.look_locked(address)
+            if found is None:
+                continue
+            if found[0] is Kind.SLOT:
+                spool.rename(address.name)
+            else:
+                self._keep_locked(address, found[1])
+            return
+
+    def _keep_locked(self, address: Address, status: os.stat_result) -> None:
+        """Restarts the timer of a blob that is stored again, and makes sure that it is durable."""
+        fd = self._disk.open_read(address.name)
+        try:
+            now = time.time_ns()
+            if self._shelf.retention.must_record(status.st_mtime_ns, now):
+                self._disk.set_times(fd, now, now)
+            # Its first writer may still be waiting for a sync of its own, which we must not run ahead of.
+            if self._shelf.durability is Durability.SYNC:
+                self._disk.sync_data(fd)
+        finally:
+            os.close(fd)
