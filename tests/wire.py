@@ -99,7 +99,7 @@ class Wire:
     def send_until_stuck(self, data: bytes) -> int:
         """Sends the same bytes over and over until the server takes no more or ends; returns how many it took."""
         sent = 0
-        self._sock.settimeout(1.0)
+        self._sock.settimeout(0.6)
         with contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
             while sent < 1 << 30:
                 sent += self._sock.send(data)

@@ -44,7 +44,7 @@ STALL_SECONDS_MAX: Final = 30.0
 """A body, either way, may stand still this long before the connection is given up."""
 
 BODY_RATE_BYTES_MIN: Final = 512
-"""A body slower than this many bytes a second, averaged over its time beyond the first stall limit, is given up."""
+"""A body, either way, slower than this many bytes a second, averaged over the stall limit or more, is given up."""
 
 CONNECTIONS_MAX: Final = 4096
 """Open connections per worker; one above it is answered 503 and closed."""

@@ -324,8 +324,7 @@ def test_a_write_behind_a_read_that_is_read_slowly_is_not_given_up(hasty: Server
         wire.send_beside(request("GET", path_of(LARGE)) + data[:-4])
         for _ in range(5):
             wire.take(256 * 1024)
-            then = time.monotonic() + 0.3
-            wait_until(lambda then=then: time.monotonic() > then, "half of the time to stall has passed")
+            pause(0.3)  # half of the time to stall
         read = wire.answer()
         stored = wire.finish_sending().send(data[-4:]).answer("PUT")
 
@@ -333,6 +332,11 @@ def test_a_write_behind_a_read_that_is_read_slowly_is_not_given_up(hasty: Server
         assert stored is not None
         assert (read.body == LARGE, stored.status, stored.body) == (True, 200, path_of(body).encode())
     assert_silent(hasty)
+
+
+def pause(seconds: float) -> None:
+    then = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > then, "the time has passed")
 
 
 def connections(server: Server) -> int:

@@ -214,6 +214,19 @@ def test_every_stripe_is_reached_and_keeps_to_itself(control: Control) -> None:
     assert not any(stripe.pending_change() for stripe in stripes)
 
 
+def test_the_change_sequence_is_found_without_its_stripe(control: Control) -> None:
+    address, other = Address(b"\x12\x34" + bytes(30)), Address(b"\x12\x35" + bytes(30))
+    stripe = control.stripe(address)
+    found = [control.change_sequence(address)]
+    stripe.begin_change(address)
+    found.append(control.change_sequence(address))
+    stripe.end_change()
+    found.append(control.change_sequence(address))
+
+    assert found == [0, 1, 2]
+    assert control.change_sequence(other) == 0
+
+
 def test_removals_are_told_in_order_while_they_are_remembered(tmp_path: Path, control: Control) -> None:
     other = joined(tmp_path)
     try:

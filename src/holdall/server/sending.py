@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
+import sys
+import termios
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from holdall.errors import HoldallError
-from holdall.limits import SMALL_BYTES_MAX
+from holdall.limits import BODY_RATE_BYTES_MIN, SMALL_BYTES_MAX
 from holdall.server.pump import Flow, Pumped, send
 from holdall.server.reply import Pieces, encode_head
 from holdall.stores.abilities import FileBacked
@@ -55,7 +58,7 @@ class Sender:
         self._lost = False
         self._progress_at = 0.0
         self._progress_bytes = 0
-        self._buffered = 0
+        self._waiting = 0
         self._pumping = False
         self.is_tls = transport.get_extra_info("sslcontext") is not None
 
@@ -73,13 +76,25 @@ class Sender:
         self._writable.set()
 
     def check_time(self, now: float, stall_seconds: float) -> None:
-        """Aborts the connection if its client has taken nothing for too long."""
+        """Aborts the connection if its client has taken nothing, or next to nothing, for too long."""
         buffered = self._transport.get_write_buffer_size()
-        if (buffered == 0 and self._writable.is_set() and not self._pumping) or buffered != self._buffered:
+        if buffered == 0 and self._writable.is_set() and not self._pumping:
             self._progress_at = now
+            return
+        waiting = buffered + self._in_kernel()
+        taken = self._waiting - waiting
+        if taken < 0 or taken >= BODY_RATE_BYTES_MIN * stall_seconds:  # there was room for more, or enough was taken
+            self._progress_at, self._waiting = now, waiting
         elif now - self._progress_at > stall_seconds:
             self._transport.abort()
-        self._buffered = buffered
+
+    def _in_kernel(self) -> int:
+        """Bytes that the client has yet to take from the system, which asks for more only when much of it is gone."""
+        try:
+            answer = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        except (OSError, ValueError):  # it has just been closed
+            return 0
+        return int.from_bytes(answer, sys.byteorder)
 
     def drop(self, reply: Reply) -> None:
         """Closes what an answer that nobody waits for has open."""

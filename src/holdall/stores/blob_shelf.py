@@ -76,7 +76,7 @@ class BlobShelf:
         It is even and the same before a blob's record is in the journal and after the blob has its file where no
         change came between the two, which would be undone, or undo the blob, when the journal is replayed.
         """
-        return self._shelf.control.stripe(address).change_sequence
+        return self._shelf.control.change_sequence(address)
 
     def place_quickly(self, address: Address, data: bytes, *, sync: bool = False) -> bool:
         """Gives a small blob its file if nothing has its name; returns False otherwise, having done nothing.

@@ -36,6 +36,8 @@ _PROCESS_BYTES: Final = 16
 _PROCESSES_AT: Final = 1024
 _RING_AT: Final = _PROCESSES_AT + PROCESSES_MAX * _PROCESS_BYTES
 _STRIPES_AT: Final = _RING_AT + REMOVALS_REMEMBERED * 32
+_STRIPE_WORDS: Final = STRIPE_BYTES // 8
+_CHANGES_AT: Final = _STRIPES_AT // 8 + CHANGE_SEQUENCE
 _SIZE_BYTES: Final = -(-(_STRIPES_AT + LOCK_STRIPES * STRIPE_BYTES) // _HEADER_BYTES) * _HEADER_BYTES
 
 # Words of the header, as indexes of unsigned 64-bit integers.
@@ -206,6 +208,10 @@ class Control:
     def stripe(self, address: Address) -> Stripe:
         """The stripe that `address` belongs to."""
         return self._stripe(int.from_bytes(address[:2], "big") % LOCK_STRIPES)
+
+    def change_sequence(self, address: Address) -> int:
+        """The change sequence of the stripe of `address`, twice for each durable small write: no stripe is made."""
+        return self.words[_CHANGES_AT + (address[0] << 8 | address[1]) % LOCK_STRIPES * _STRIPE_WORDS]
 
     def broken_stripes(self) -> list[Stripe]:
         """The stripes whose last holder died in an append or another change, for recovery."""
