@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support import running_server
+from support import running_server, wait_until
 from wire import Wire, ask, assert_silent, assert_well, path_of, request
 
 if TYPE_CHECKING:
@@ -245,6 +245,37 @@ def test_a_key_file_that_cannot_be_read_locks_the_server(tmp_path: Path, make: C
     assert (write.status, with_a_key.status, read.status) == (401, 401, 404)
     assert entries(data) == {}
     assert_silent(server)
+
+
+def test_other_files_of_the_directory_are_neither_listed_nor_expired(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    (data / "a directory").mkdir(parents=True)
+    (data / "apikey").write_text("key")
+    for name in (
+        "notes.txt",
+        f"{HEX.upper()}.tig",
+        f"{HEX}.TIG",
+        f"{HEX[:-1]}.tig",
+        f"{HEX}.tig.bak",
+        ".hidden",
+        ".tig",
+    ):
+        (data / name).write_bytes(b"not an entry")
+        os.utime(data / name, (0, 0))
+    (data / f"{'1' * 64}.tig").symlink_to("notes.txt")
+    (data / f"{'2' * 64}.tig").mkdir()
+    os.utime(data / f"{'2' * 64}.tig", (0, 0))
+    os.mkfifo(data / f"{'3' * 64}.tig")
+    os.utime(data / f"{'3' * 64}.tig", (0, 0))
+    before = set(os.listdir(data))
+    with running_server(data, "--quiet", "--retention", "1s", "--sweep-interval", "100ms") as server:
+        assert ask(server.port, request("PUT", "/?apikey=key", BLOB), "PUT").status == 200
+        listing = ask(server.port, request("GET", "/?apikey=key")).body
+        wait_until(lambda: not (data / PATH[1:]).exists(), "the one entry has expired")
+        server.stop()
+
+    assert listing.decode().split() == [PATH]
+    assert {name for name in os.listdir(data) if not name.startswith(".holdall-")} == before
 
 
 def entries(data: Path) -> dict[str, bytes]:
