@@ -74,6 +74,15 @@ BURST_DEPTH_MAX: Final = 8
 BURST_MEMBERS_MAX: Final = 1 << 19
 """Members of one burst read, all levels together: 40 bytes each are held while it is answered."""
 
+BURSTS_OPENED_MAX: Final = 4096
+"""Bursts opened to read one, all levels together: each costs more than a member, and one may name itself."""
+
+BURST_PLANS_MAX: Final = 4
+"""Bursts whose members one worker finds at the same time; others wait."""
+
+BURST_PLANS_MEMBERS_MAX: Final = 1 << 20
+"""Members held for all burst reads of one worker; while there are more, a further one is answered 503."""
+
 BURST_LINE_BYTES_MAX: Final = 4 * KIB
 """Longest line of a burst, comments included."""
 

@@ -212,3 +212,13 @@ def test_a_burst_of_itself_is_bounded(server: Server) -> None:
 
     assert answer.brief == (200, f"{path}\n{path}\n".encode() * 2**8)
     assert path_of(answer.body) != path
+
+
+def test_a_burst_that_names_itself_is_refused_soon(server: Server) -> None:
+    path = fresh_path()
+    put(server, path, f"{path}\n".encode() * 6)
+
+    read = get(server, f"{path}?burst=8")
+
+    assert read.status == 400
+    assert b"made of over 4096 bursts" in read.body

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import weakref
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
 from holdall import __version__
 from holdall.core.burst import members
 from holdall.core.template import fill
-from holdall.errors import HoldallError, StoreError, UsageError
+from holdall.errors import BusyError, HoldallError, StoreError, UsageError
+from holdall.limits import BURST_PLANS_MAX, BURST_PLANS_MEMBERS_MAX
 from holdall.server.bodies import Text
 from holdall.server.exchange import refuse_conditions
 from holdall.server.reply import OCTETS, HTTPError, Pieces, Reply, entry_headers, small_head, time_headers
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from holdall.server.target import Query
     from holdall.stores.abilities import Glimpse
     from holdall.stores.base import Info
+    from holdall.stores.bursts import BurstPlan
 
 _RANGE: Final = re.compile(r"bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})", re.ASCII)
 _SPECIAL: Final = ("range", "if-none-match", "if-modified-since", "if-match", "if-unmodified-since")
@@ -44,6 +48,8 @@ class Reads:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._planning = asyncio.Semaphore(BURST_PLANS_MAX)
+        self._members_held = 0
         self._immediate = service.store if isinstance(service.store, Immediate) else None
 
     # --- entries ---
@@ -110,7 +116,7 @@ class Reads:
         return reply
 
     async def _burst(self, exchange: Exchange, query: Query, address: Address) -> Reply:
-        found = await plan(self._service.store, address, query.burst_depth, use=query.touch)
+        found = await self._plan(address, query)
         version = f"{found.info.version}-{query.burst_depth}" if found.is_immutable else None
         headers = [header for header in entry_headers(found.info) if header[0] not in {"ETag", "Cache-Control"}]
         headers.append(("Cache-Control", "public, max-age=31536000, immutable" if version else "no-store"))
@@ -125,6 +131,19 @@ class Reads:
         reply.headers = [("Accept-Ranges", "bytes"), *headers]
         _mark_part(reply, span, found.start, found.stop, found.size_bytes)
         return reply
+
+    async def _plan(self, address: Address, query: Query) -> BurstPlan:
+        """Finds a burst's members, such that all burst reads together stay within bounds."""
+        async with self._planning:
+            if self._members_held >= BURST_PLANS_MEMBERS_MAX:
+                raise BusyError("Too many large bursts are being read.")
+            found = await plan(self._service.store, address, query.burst_depth, use=query.touch)
+            self._members_held += len(found)
+            weakref.finalize(found, self._let_go, len(found)).atexit = False
+            return found
+
+    def _let_go(self, members_held: int) -> None:
+        self._members_held -= members_held
 
     def _describe(self, reply: Reply, query: Query, info: Info) -> None:
         reply.content_type = query.content_type or OCTETS

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from holdall.core.address import DIGEST_BYTES, Address
 from holdall.core.burst import BurstParser
 from holdall.errors import BurstError, DamageError, MemberNotFoundError, NotFoundError
-from holdall.limits import BURST_DEPTH_MAX, BURST_MEMBERS_MAX
+from holdall.limits import BURST_DEPTH_MAX, BURST_MEMBERS_MAX, BURSTS_OPENED_MAX
 from holdall.stores.abilities import BatchStat
 from holdall.stores.base import Kind, Span
 
@@ -144,10 +144,14 @@ class _Walk:
         self._depth = depth
         self._use = use
         self._visited = 0
+        self._opened = 0
 
     async def over(self, burst: Address, level: int) -> None:
         """Adds the members that one burst names, `level` levels down."""
         at_top = level == self._depth
+        self._opened += 1
+        if self._opened > BURSTS_OPENED_MAX:
+            raise BurstError(f"The burst is made of over {BURSTS_OPENED_MAX} bursts, all levels together.")
         async with aclosing(_members(self._store, burst, self._found, top=at_top, use=self._use)) as batches:
             async for batch in batches:
                 self._visited += len(batch)
