@@ -196,9 +196,9 @@ class Disk:
     # --- room ---
 
     def free_bytes(self) -> int:
-        """Bytes an unprivileged writer may still write."""
+        """Bytes an unprivileged writer may still write; none where the disk is, or has become, read-only."""
         status = os.fstatvfs(self.fd)
-        return status.f_bavail * status.f_frsize
+        return 0 if status.f_flag & os.ST_RDONLY else status.f_bavail * status.f_frsize
 
     def _probe_unnamed(self) -> bool:
         """Whether the file system has unnamed files (ext4, xfs, btrfs, tmpfs do; overlays and NFS may not)."""
