@@ -49,9 +49,6 @@ BODY_RATE_BYTES_MIN: Final = 512
 CONNECTIONS_MAX: Final = 4096
 """Open connections per worker; one above it is answered 503 and closed."""
 
-PIPELINE_BYTES_MAX: Final = 64 * KIB
-"""Unparsed bytes kept while an earlier request of the same connection is answered; then reading pauses."""
-
 # --- requests' own words ---
 
 TEMPLATE_BYTES_MAX: Final = 1 * KIB

@@ -92,7 +92,7 @@ class Reads:
                 reply.headers += time_headers(info)
             return reply
         span = WHOLE
-        if "range" in exchange.headers or any(name in exchange.headers for name in _SPECIAL):
+        if any(name in exchange.headers for name in _SPECIAL):
             info = await store.stat(address, use=query.touch)
             unchanged = self._not_modified(exchange, info)
             if unchanged is not None:
