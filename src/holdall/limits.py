@@ -49,6 +49,12 @@ BODY_RATE_BYTES_MIN: Final = 512
 CONNECTIONS_MAX: Final = 4096
 """Open connections per worker; one above it is answered 503 and closed."""
 
+HEAD_TAILS_MAX: Final = 256
+"""Ends of heads, each worker's, that need not be parsed again; a few per kind of client."""
+
+HEAD_TAIL_BYTES_MAX: Final = 512
+"""Longest of them; curl's takes 60 bytes."""
+
 # --- requests' own words ---
 
 TEMPLATE_BYTES_MAX: Final = 1 * KIB

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import subprocess
+import sys
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
-from support import need_tool, running_server, wait_until
+from support import free_port, need_tool, running_server, wait_until
 from wire import Wire, ask, assert_silent, assert_well, held, path_of, request
 
 if TYPE_CHECKING:
@@ -228,9 +230,12 @@ def test_a_server_on_a_read_only_disk_serves_what_is_there(tmp_path: Path) -> No
             assert all_reads(server) == EVERY_READ
             assert names(server.data) == before
 
-            run("mount", "-o", "remount,rw", disk)
-            assert_well(server)
-            assert all_writes(server) == [200] * 7 + [404]
+            run("mount", "-o", "remount,rw", disk)  # what was opened alone shares no locks with what opens it now
+            assert all_writes(server) == [503] * 8
+            with running_server(disk, "--quiet") as other:
+                assert_well(other)
+                assert all_writes(other) == [200] * 7 + [404]
+            assert all_writes(server) == [503] * 6 + [404] * 2  # the slot has been taken since
 
 
 def test_a_disk_that_fails_into_read_only_is_503_for_writes_and_loses_nothing(tmp_path: Path) -> None:
@@ -296,6 +301,40 @@ def test_too_few_descriptors_cost_answers_but_never_the_server(tmp_path: Path) -
 
         assert {path: got(server, path)[0] for path in acknowledged} == dict.fromkeys(acknowledged, 200)
         assert all(name.endswith(".tig") for name in names(server.data))
+
+
+def test_connections_are_no_more_than_the_system_has_descriptors_for(tmp_path: Path) -> None:
+    port = free_port()
+    serve = f"{sys.executable} -m holdall serve --data {tmp_path} --host 127.0.0.1 --port {port} --quiet"
+    process = subprocess.Popen(["sh", "-c", f"ulimit -n 556; exec {serve}"], stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    try:
+        assert process.stderr.readline() == (
+            b"holdall: The system allows 556 open files, which are enough for 100 connections a worker, not 4096.\n"
+        )
+        wait_until(lambda: answers(port), "the server answers")
+        wait_until(lambda: statuses(port, 101) == [200] * 100 + [503], "the 101st connection is refused")
+    finally:
+        process.terminate()
+        process.wait()
+        process.stderr.close()
+
+
+def statuses(port: int, connections: int) -> list[int]:
+    """What each of several connections, open at once, is answered."""
+    wires = [Wire(port) for _ in range(connections)]
+    try:
+        answered = [wire.send(request("GET", "/-/health")).answer() for wire in wires]
+        return [0 if answer is None else answer.status for answer in answered]
+    finally:
+        for wire in wires:
+            wire.close()
+
+
+def answers(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 def load(server: Server, connections: int, blob: bytes, acknowledged: set[str]) -> set[int]:

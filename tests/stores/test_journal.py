@@ -19,6 +19,7 @@ from holdall.core.retention import Retention
 from holdall.errors import HoldallError, OutOfSpaceError, StoreError
 from holdall.limits import KIB, MIB, SMALL_BYTES_MAX
 from holdall.stores import journal as journal_module
+from holdall.stores.changes import Durability
 from holdall.stores.control import CONTROL_NAME
 from holdall.stores.directory import DirectoryStore
 from holdall.stores.disk import Disk
@@ -32,6 +33,7 @@ from holdall.stores.journal_format import (
     encode_segment_header,
 )
 from holdall.stores.shelf import Shelf
+from holdall.stores.stripes import Stripe
 from holdall.testing.contract import content, fresh_address, fresh_bytes
 
 if TYPE_CHECKING:
@@ -160,7 +162,7 @@ def test_threads_that_meet_a_new_journal_at_once_join_it_once(tmp_path: Path) ->
 
     def follow() -> None:
         barrier.wait()
-        found.append(first.follow_journal())
+        found.append(first.changes.follow())
 
     threads = [threading.Thread(target=follow) for _ in range(16)]
     for thread in threads:
@@ -229,7 +231,7 @@ def test_a_change_whose_process_died_before_its_file_is_past_once_another_goes_o
         async with journaled(tmp_path / "data") as store, journaled(tmp_path / "data") as dying:
             address, shelf = fresh_address(), dying._shelf
             await store.write(address, b"one")
-            stripe, journal = shelf.control.stripe(address), shelf.journal
+            stripe, journal = shelf.control.stripe(address), shelf.changes.journal
             assert journal is not None
             with shelf.control.locks.held(stripe.lock):
                 stripe.begin_change(address)
@@ -242,12 +244,69 @@ def test_a_change_whose_process_died_before_its_file_is_past_once_another_goes_o
     assert before == after == b"one two"
 
 
+class Killed(BaseException):
+    """Stands for the death of a process: nothing that it would have done next is done."""
+
+
+@pytest.mark.parametrize("kind", ["slot", "blob"])
+def test_a_large_file_whose_process_died_before_the_last_record_is_followed_by_what_came_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    large = os.urandom(SMALL_BYTES_MAX + 1)
+    blob = Address.of(large)
+
+    async def store_large(store: DirectoryStore, address: Address) -> Address:
+        return await store.put(large) if kind == "blob" else (await store.write(address, large)).address
+
+    async def run() -> tuple[bytes, bytes | None]:
+        async with journaled(tmp_path / "data") as store, journaled(tmp_path / "data") as dying:
+            address = blob if kind == "blob" else fresh_address()
+            if kind == "blob":
+                await store.put(large)
+                await store.delete(address)
+            else:
+                await store.write(address, b"one")
+            # Dies between the file's name and the record that says so: what it would do then is left undone.
+            with monkeypatch.context() as death:
+                death.setattr(dying._shelf.disk, "sync_names", lambda: (_ for _ in ()).throw(Killed))
+                death.setattr(dying._shelf.changes, "_take_back", lambda *_: None)
+                death.setattr(Stripe, "end_change", lambda _: None)
+                with pytest.raises(Killed):
+                    await store_large(dying, address)
+            if kind == "blob":
+                await store.put(large)
+            else:
+                await store.append(address, b" two")
+            return await content(store, address), await after_a_power_cut(tmp_path / "data", address)
+
+    before, after = asyncio.run(run())
+
+    assert before == after == (large if kind == "blob" else large + b" two")
+
+
+def test_a_process_that_asked_for_less_durability_follows_the_journal_of_another(tmp_path: Path) -> None:
+    async def run() -> tuple[bytes, bytes | None]:
+        lax = await DirectoryStore.open(str(tmp_path / "data"), durability=Durability.OS, disk=SolidDisk)
+        async with journaled(tmp_path / "data") as strict:
+            address = fresh_address()
+            await strict.write(address, b"the first value")
+            await lax.write(address, b"two")
+            await strict.append(address, b" three")
+            found = await content(strict, address), await after_a_power_cut(tmp_path / "data", address)
+            await lax.aclose()
+            return found
+
+    before, after = asyncio.run(run())
+
+    assert before == after == b"two three"
+
+
 def test_a_checkpoint_leaves_nothing_to_replay(tmp_path: Path) -> None:
     async def run() -> int:
         async with journaled(tmp_path / "data") as store:
             for number in range(20):
                 await put_now(store, b"blob %d" % number)
-            journal = store._shelf.journal
+            journal = store._shelf.changes.journal
             assert journal is not None
             journal.checkpoint()
             shutil.copytree(tmp_path / "data", tmp_path / "copy", ignore=shutil.ignore_patterns(CONTROL_NAME))
@@ -261,9 +320,9 @@ def test_a_checkpoint_leaves_nothing_to_replay(tmp_path: Path) -> None:
 def test_a_record_that_no_segment_holds_is_refused(tmp_path: Path) -> None:
     shelf = Shelf(SolidDisk(str(tmp_path)), journal=True)
     try:
-        assert shelf.journal is not None
+        assert shelf.changes.journal is not None
         with pytest.raises(OSError, match="more at once than the journal holds"):
-            shelf.journal.commit(bytes(SEGMENT_BYTES))
+            shelf.changes.journal.commit(bytes(SEGMENT_BYTES))
     finally:
         shelf.close()
 

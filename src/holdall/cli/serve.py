@@ -120,7 +120,7 @@ def _seconds(text: str) -> float:
 
 
 def _durability(value: Any, name: str) -> tuple[str, Any]:
-    from holdall.stores.shelf import Durability  # noqa: PLC0415 - slow to import
+    from holdall.stores.changes import Durability  # noqa: PLC0415 - slow to import
 
     try:
         return "durability", Durability(str(value))

@@ -14,7 +14,8 @@ from holdall.errors import AddressError
 
 DIGEST_BYTES: Final = 32
 SUFFIX: Final = ".tig"
-NAME_CHARS: Final = 64 + len(SUFFIX)
+HEX_CHARS: Final = 2 * DIGEST_BYTES
+NAME_CHARS: Final = HEX_CHARS + len(SUFFIX)
 PATH_CHARS: Final = 1 + NAME_CHARS
 
 _NAME: Final = re.compile(r"[0-9a-f]{64}\.tig", re.ASCII)

@@ -44,11 +44,15 @@ class HotCache:
         store: The store whose removals empty it; one that tells of none is not cached.
         size_bytes_max: Memory to use; 0 keeps nothing.
         grain_ns: A read this long after the recorded last use must reach the store, to be written down.
+
+    Attributes:
+        keeps: Whether it keeps anything at all.
     """
 
     def __init__(self, store: object, size_bytes_max: int, grain_ns: int) -> None:
         self._removing = store if isinstance(store, Removing) else None
         self._max = size_bytes_max if self._removing is not None else 0
+        self.keeps = self._max > 0
         self._grain_ns = grain_ns
         self._size = 0
         self._hot: OrderedDict[bytes, Hot] = OrderedDict()
@@ -86,7 +90,7 @@ class HotCache:
             glimpse: The entry; only blobs are kept.
             position: The removals seen before the entry was read; if there were more since, it is not kept.
         """
-        if self._max == 0 or glimpse.kind is not Kind.BLOB:
+        if not self.keeps or glimpse.kind is not Kind.BLOB:
             return
         body = glimpse.data
         cost = len(body) + len(head) + _ENTRY_OVERHEAD_BYTES

@@ -42,7 +42,9 @@ class Connection(Turns):
         self.on_url, self.on_header = self._head.add_target, self._head.add_header  # the parser's callbacks
         self._parser = httptools.HttpRequestParser(self)
         self._began = False
+        self._begun = 0
         self._hot = False
+        self._hot_target = b""
         self._body_bytes = 0
         self._body_since = 0.0
 
@@ -76,6 +78,15 @@ class Connection(Turns):
 
     def data_received(self, data: bytes) -> None:
         """Takes what has come."""
+        if self.phase is Phase.IDLE and not self._ended:
+            if self._service.quick.get_again(self.transport, data, self.client):
+                self.since = self._service.now
+                return
+            self._begun, self._hot_target = 0, b""
+            self._feed(data)
+            if self._hot_target and self._begun == 1:
+                self._service.quick.remember(data, self._hot_target)
+            return
         if self.phase is Phase.LINGER:
             return
         if self._raw is not None:
@@ -107,6 +118,7 @@ class Connection(Turns):
         if self._ended:
             raise HTTPError(400, "The connection has ended.")
         self._began = True
+        self._begun += 1
         self._head.begin()
         self.phase = Phase.HEAD
         self.since = self._service.now
@@ -151,7 +163,7 @@ class Connection(Turns):
     def on_message_complete(self) -> None:
         """The request is whole."""
         if self._hot:
-            self._hot = False
+            self._hot, self._hot_target = False, self._head.target
             self._enter(Phase.IDLE)
             return
         exchange, self._receiving = self._receiving, None
@@ -212,7 +224,8 @@ class Connection(Turns):
         if self._lost:
             return
         try:
-            self._head.fed(len(data), unfinished=self.phase in {Phase.HEAD, Phase.BODY} and not self._began)
+            unfinished = (self.phase is Phase.HEAD or self.phase is Phase.BODY) and not self._began
+            self._head.fed(len(data), unfinished=unfinished)
         except HTTPError as refusal:
             self._refuse_connection(refusal)
             return

@@ -3,16 +3,19 @@
 At a few microseconds a request every object made counts, so what most requests are makes none: no exchange, no
 target, no reply. Whatever is not plain (a query, a condition, a range, a large or missing entry) returns False here
 and goes the general way, which answers the same.
+
+A client's GETs differ in nothing but the address, and an address has one length. So what follows it, once the parser
+has found it plain, is remembered, and the same bytes after another address need not be parsed again.
 """
 
 from __future__ import annotations
 
-import re
+from binascii import unhexlify
 from typing import TYPE_CHECKING, Final
 
-from holdall.core.address import Address
+from holdall.core.address import HEX_CHARS, PATH_CHARS, SUFFIX, Address
 from holdall.errors import HoldallError
-from holdall.limits import SMALL_BYTES_MAX
+from holdall.limits import HEAD_TAIL_BYTES_MAX, HEAD_TAILS_MAX, SMALL_BYTES_MAX
 from holdall.server.metrics import CACHE_HITS
 from holdall.server.reply import small_head
 from holdall.stores.abilities import Immediate
@@ -29,11 +32,14 @@ _PLAIN_NAMES: Final = frozenset(
     for name in (plain, plain.title(), plain.upper())
 )
 """Headers that change nothing here, as clients write them; a GET with others goes the general way."""
-_PATH: Final = re.compile(rb"/[0-9a-f]{64}\.tig")
 _LENGTHS: Final = frozenset({b"content-length", b"Content-Length"})
 _TYPES: Final = frozenset({b"content-type", b"Content-Type"})
 _LENGTH_DIGITS_MAX: Final = 7
 _HOSTS: Final = frozenset({b"host", b"Host", b"HOST"})
+_GET: Final = b"GET "
+_TAIL_AT: Final = len(_GET) + PATH_CHARS
+_SUFFIX: Final = SUFFIX.encode()
+_SUFFIX_AT: Final = 1 + HEX_CHARS
 
 
 class Quick:
@@ -47,7 +53,34 @@ class Quick:
         self._service = service
         self._cache = service.cache
         self._metrics = service.metrics
-        self._immediate = service.store if isinstance(service.store, Immediate) else None
+        self._get_now = service.store.get_now if isinstance(service.store, Immediate) else None
+        self._tails: set[bytes] = set()
+
+    def get_again(self, transport: Transport, data: bytes, client: str) -> bool:
+        """Answers a GET that only the address tells from one that was parsed, or returns False and has done nothing.
+
+        Args:
+            transport: Where the answer goes.
+            data: All that came at once, on a connection that is between requests.
+            client: Who asks.
+        """
+        if data[_TAIL_AT:] not in self._tails or not data.startswith(_GET) or self._service.draining:
+            return False
+        return self._answer(transport, data[len(_GET) : _TAIL_AT], client)
+
+    def remember(self, data: bytes, target: bytes) -> None:
+        """Remembers what follows the address in a request.
+
+        Args:
+            data: All that came at once: one whole request, and `get` has answered it.
+            target: Its target.
+        """
+        tail = data[_TAIL_AT:]
+        if data[:_TAIL_AT] != _GET + target or len(tail) > HEAD_TAIL_BYTES_MAX:
+            return
+        if len(self._tails) >= HEAD_TAILS_MAX:
+            self._tails.clear()
+        self._tails.add(tail)
 
     def get(self, transport: Transport, target: bytes, headers: list[tuple[bytes, bytes]], client: str) -> bool:
         """Answers a GET, or returns False and has done nothing.
@@ -64,23 +97,7 @@ class Quick:
                 return False
             if name in _HOSTS:
                 hosts += 1
-        if hosts != 1:
-            return False
-        hot = self._cache.get(target)
-        if hot is not None:
-            head, body = hot.head, hot.body
-            self._metrics.add(CACHE_HITS)
-        else:
-            found = self._read(target)
-            if found is None:
-                return False
-            head, body = found
-        transport.write(b"".join((self._service.date.ok, head, body)))
-        self._metrics.count_quick(len(body))
-        log = self._service.log
-        if log.access != "off":
-            log.request(client, b"GET", target, status=200, sent_bytes=len(body), seconds=0.0)
-        return True
+        return hosts == 1 and self._answer(transport, target, client)
 
     def admit_put(self, exchange: Exchange, headers: list[tuple[bytes, bytes]]) -> bool:
         """Admits a plain small PUT of `/`, or returns False and has done nothing.
@@ -91,7 +108,7 @@ class Quick:
             exchange: The request, its headers not read yet.
             headers: As sent.
         """
-        if self._service.access.has_key or self._immediate is None:
+        if self._service.access.has_key or self._get_now is None:
             return False
         hosts, length = 0, None
         for name, value in headers:
@@ -108,20 +125,37 @@ class Quick:
         self._service.router.admit_put(exchange, length)
         return True
 
+    def _answer(self, transport: Transport, target: bytes, client: str) -> bool:
+        hot = self._cache.get(target)
+        if hot is not None:
+            head, body = hot.head, hot.body
+            self._metrics.add(CACHE_HITS)
+        else:
+            found = self._read(target)
+            if found is None:
+                return False
+            head, body = found
+        transport.write(b"".join((self._service.date.ok, head, body)))
+        self._metrics.count_quick(len(body))
+        log = self._service.log
+        if log.access != "off":
+            log.request(client, b"GET", target, status=200, sent_bytes=len(body), seconds=0.0)
+        return True
+
     def _read(self, target: bytes) -> tuple[bytes, bytes] | None:
         """Head and body of a small entry, or None where it takes more."""
-        if self._immediate is None:
+        # All lower case, for the suffix is; the digits are looked at as they are read.
+        if self._get_now is None or target[:1] != b"/" or target[_SUFFIX_AT:] != _SUFFIX or not target.islower():
             return None
-        if not _PATH.fullmatch(target):
-            return None
-        address = Address(bytes.fromhex(target[1:65].decode("ascii")))
-        position = self._cache.position()
+        cache = self._cache
+        position = cache.position() if cache.keeps else 0
         try:
-            glimpse = self._immediate.get_now(address)
-        except HoldallError:
+            glimpse = self._get_now(Address(unhexlify(target[1:_SUFFIX_AT])))
+        except (HoldallError, ValueError):  # nothing is there, or what should be digits are none
             return None
         if glimpse is None:
             return None
         head = small_head(glimpse)
-        self._cache.keep(target, head, glimpse, position)
+        if cache.keeps:
+            cache.keep(target, head, glimpse, position)
         return head, glimpse.data

@@ -68,7 +68,7 @@ class Reads:
 
     def _answer_small(self, exchange: Exchange, glimpse: Glimpse) -> None:
         content_type = exchange.target.query.content_type or OCTETS
-        exchange.connection.answer_small(exchange, small_head(glimpse, content_type), glimpse.data)
+        exchange.connection.answer_small(exchange, small_head(glimpse, content_type.encode("latin-1")), glimpse.data)
 
     def _is_plain(self, exchange: Exchange, query: Query) -> bool:
         """Whether a GET asks for the whole of an entry and nothing more."""

@@ -134,20 +134,21 @@ _ENTRY_HEADERS: Final = {
     Kind.BLOB: [("Cache-Control", "public, max-age=31536000, immutable"), *_SAFETY, ("X-Holdall-Kind", "blob")],
     Kind.SLOT: [("Cache-Control", "no-store"), *_SAFETY, ("X-Holdall-Kind", "slot")],
 }
-_ENTRY_HEADER_LINES: Final = {kind: encode_headers(headers) for kind, headers in _ENTRY_HEADERS.items()}
+_BLOB_LINES: Final = encode_headers(_ENTRY_HEADERS[Kind.BLOB])
+_SLOT_LINES: Final = encode_headers(_ENTRY_HEADERS[Kind.SLOT])
 
 
-def small_head(glimpse: Glimpse, content_type: str = OCTETS) -> bytes:
+def small_head(glimpse: Glimpse, content_type: bytes = OCTETS.encode()) -> bytes:
     """What follows the Date line in the answer with the whole of an entry: as with `entry_headers`, in one go."""
     kind, version, used_ns, data = glimpse
     return (
         b'Content-Length: %d\r\nContent-Type: %b\r\nAccept-Ranges: bytes\r\nETag: "%b"\r\nLast-Modified: %b\r\n%b'
         % (
             len(data),
-            content_type.encode("latin-1"),
+            content_type,
             version.encode("ascii"),
             _http_date_bytes(used_ns // 1_000_000_000),
-            _ENTRY_HEADER_LINES[kind],
+            _BLOB_LINES if kind is Kind.BLOB else _SLOT_LINES,
         )
     )
 

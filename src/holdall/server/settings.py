@@ -16,7 +16,7 @@ from holdall.limits import (
     IDLE_SECONDS_MAX,
     STALL_SECONDS_MAX,
 )
-from holdall.stores.shelf import Durability
+from holdall.stores.changes import Durability
 
 RETENTION_NS_DEFAULT: Final = 14 * 86_400 * 1_000_000_000
 """Two weeks, the original server's default."""

@@ -14,6 +14,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from holdall.errors import HoldallError, SettingError
@@ -50,7 +51,7 @@ def run(settings: Settings, on_ready: Callable[[int], None]) -> int:
         HoldallError: It cannot start.
     """
     start_ns = time.time_ns()
-    _raise_descriptor_limit(settings)
+    settings = _within_descriptor_limit(settings)
     shared = Metrics.shared(settings.workers)
     if settings.workers == 1:
         sock = _bound(settings, settings.port, shared_port=False)
@@ -197,14 +198,23 @@ def _bound(settings: Settings, port: int, *, shared_port: bool) -> socket.socket
     return sock
 
 
-def _raise_descriptor_limit(settings: Settings) -> None:
-    """Takes as many descriptors as the connections may need, if the system gives them; too few show as 503."""
+def _within_descriptor_limit(settings: Settings) -> Settings:
+    """Takes as many descriptors as the connections may need, or as few connections as the system has them for."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = settings.connections_max * _CONNECTION_DESCRIPTORS + _OTHER_DESCRIPTORS
     if soft != resource.RLIM_INFINITY and soft < wanted:
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, allowed), hard))
+            soft = max(soft, allowed)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return settings
+    connections_max = max(1, (soft - _OTHER_DESCRIPTORS) // _CONNECTION_DESCRIPTORS)
+    Log("off").say(
+        f"The system allows {soft} open files, which are enough for {connections_max} connections a worker, "
+        f"not {settings.connections_max}."
+    )
+    return replace(settings, connections_max=connections_max)
 
 
 def _tell(fd: int) -> None:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from holdall.errors import AlreadySetError, DigestMismatchError
 from holdall.limits import SMALL_BYTES_MAX
 from holdall.stores.base import Kind
+from holdall.stores.changes import Durability
 from holdall.stores.disk import translated
 from holdall.stores.entry_file import BLOB_MODE, kind_of
 from holdall.stores.journal_format import Change, Record
 from holdall.stores.placer import place
-from holdall.stores.shelf import Durability
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class BlobShelf:
         """
         with translated():
             sync = self._shelf.durability is Durability.SYNC
-            if self._shelf.follow_journal() is None and self.place_quickly(address, data, sync=sync):
+            if self._shelf.changes.follow() is None and self.place_quickly(address, data, sync=sync):
                 return
             spool = self._shelf.spool()
             try:
@@ -149,18 +149,18 @@ class BlobShelf:
         """Makes a spooled blob durable and, by `name_it`, visible, in the order that its size asks for."""
         disk, sync = self._disk, self._shelf.durability is Durability.SYNC
         disk.set_mode(spool.fd, BLOB_MODE)
-        if sync and spool.size_bytes <= SMALL_BYTES_MAX and self._shelf.follow_journal() is not None:
+        if sync and spool.size_bytes <= SMALL_BYTES_MAX and self._shelf.changes.follow() is not None:
             data = os.pread(spool.fd, spool.size_bytes, 0)
-            with self._shelf.journaled(stripe, Record(Change.BLOB, address, data=data)):
+            with self._shelf.changes.journaled(stripe, Record(Change.BLOB, address, data=data)):
                 name_it(spool, address)
             return
-        if sync:
-            disk.sync_data(spool.fd)
-        name_it(spool, address)
-        if sync:
+        if not sync:
+            name_it(spool, address)
+            return
+        disk.sync_data(spool.fd)
+        with self._shelf.changes.filed(stripe, address):
+            name_it(spool, address)
             disk.sync_names()
-            with self._shelf.journaled(stripe, Record(Change.FILE, address)):
-                pass
 
     def _link_or_keep(self, spool: Spool, address: Address) -> None:
         """Gives a blob its name, or keeps the blob that has it; a slot gives way; the caller holds the lock."""

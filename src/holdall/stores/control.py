@@ -106,11 +106,13 @@ class Control:
     Attributes:
         alone: Whether no other process had the directory open; until `settle` is called none can open it, so that
             this one may recover what a crash left.
+        private: Whether the directory could not be written, so that the mapping and the locks are this process's own.
         fresh: Whether the mapping is new to this boot of the machine, so that files may have lost unsynced data.
     """
 
     def __init__(self, path: str) -> None:
         self._fd, control_path = _open_control(path)
+        self.private = control_path != os.path.join(path, CONTROL_NAME)
         self._opening: int | None = None
         try:
             self.locks = Locks(control_path)

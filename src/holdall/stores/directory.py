@@ -19,12 +19,13 @@ from holdall.errors import NotFoundError, StoreError
 from holdall.limits import BODY_BYTES_MAX, SMALL_BYTES_MAX
 from holdall.stores.base import ALWAYS, WHOLE, Info, Kind, Span, pieces
 from holdall.stores.blob_shelf import BlobShelf
+from holdall.stores.changes import Durability
 from holdall.stores.disk import Disk, translated
 from holdall.stores.entry_file import info_of
 from holdall.stores.file_reading import FileReading
 from holdall.stores.listing import SweepReport, newest_first, sweep
 from holdall.stores.placer import Placer
-from holdall.stores.shelf import UNKNOWN_RETENTION, Durability, Shelf
+from holdall.stores.shelf import UNKNOWN_RETENTION, Shelf
 from holdall.stores.slot_shelf import SlotShelf
 from holdall.stores.small_writes import SmallWrites
 from holdall.stores.spool import Spool

@@ -72,11 +72,15 @@ class Disk:
 
     Args:
         path: The directory; it must exist.
+
+    Attributes:
+        frozen: Whether every change is refused as on a read-only disk, whatever the disk itself would do.
     """
 
     def __init__(self, path: str) -> None:
         self.path = os.fspath(path)
         self.fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.frozen = False
         self.unnamed = bool(_TMPFILE) and self._probe_unnamed()
         self.volatile = _is_in_memory(self.fd)
         self.masked = bool(_umask() & 0o444)
@@ -120,14 +124,17 @@ class Disk:
 
     def create_unnamed(self, mode: int) -> int:
         """Opens a new file that has no name; it vanishes with its descriptor unless `link` gives it one."""
+        self._check_frozen()
         return os.open(".", _TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode, dir_fd=self.fd)
 
     def create(self, name: str, mode: int) -> int:
         """Opens a new file under `name`, which must not exist."""
+        self._check_frozen()
         return os.open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=self.fd)
 
     def open_write(self, name: str) -> int:
         """Opens an existing file for reading and writing without following a link."""
+        self._check_frozen()
         return os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self.fd)
 
     def write(self, fd: int, data: bytes | memoryview, offset: int) -> None:
@@ -142,10 +149,12 @@ class Disk:
 
     def set_mode(self, fd: int, mode: int) -> None:
         """Sets the permission bits of an open file."""
+        self._check_frozen()
         os.fchmod(fd, mode)
 
     def set_times(self, fd: int, accessed_ns: int, modified_ns: int) -> None:
         """Sets both times of an open file."""
+        self._check_frozen()
         os.utime(fd, ns=(accessed_ns, modified_ns))
 
     # --- names ---
@@ -169,10 +178,12 @@ class Disk:
 
     def rename(self, source: str, name: str) -> None:
         """Moves a file over `name`, whatever was there."""
+        self._check_frozen()
         os.rename(source, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def unlink(self, name: str) -> None:
         """Removes a name."""
+        self._check_frozen()
         os.unlink(name, dir_fd=self.fd)
 
     # --- durability ---
@@ -199,6 +210,10 @@ class Disk:
         """Bytes an unprivileged writer may still write; none where the disk is, or has become, read-only."""
         status = os.fstatvfs(self.fd)
         return 0 if status.f_flag & os.ST_RDONLY else status.f_bavail * status.f_frsize
+
+    def _check_frozen(self) -> None:
+        if self.frozen:
+            raise OSError(errno.EROFS, "it was read-only when it was opened; open it again")
 
     def _probe_unnamed(self) -> bool:
         """Whether the file system has unnamed files (ext4, xfs, btrfs, tmpfs do; overlays and NFS may not)."""

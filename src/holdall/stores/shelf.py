@@ -13,22 +13,21 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 import time
-from contextlib import contextmanager, suppress
-from enum import Enum
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from holdall.core.address import HEX_CHARS
 from holdall.core.retention import Retention
 from holdall.errors import ConflictError, KindError, NotFoundError
 from holdall.limits import BODY_BYTES_MAX, SMALL_BYTES_MAX
 from holdall.stores.abilities import Glimpse
 from holdall.stores.base import Info, Kind
-from holdall.stores.control import JOURNALED_WORD, SWEEP_LOCK, Control
+from holdall.stores.changes import Changes, Durability
+from holdall.stores.control import SWEEP_LOCK, Control
 from holdall.stores.disk import translate, translated, unless_read_only
 from holdall.stores.entry_file import classify, info_of, is_entry, kind_of, last_use_ns, version_of
-from holdall.stores.journal import Journal, create_journal
-from holdall.stores.journal_format import JOURNAL_NAME, Change, Record
+from holdall.stores.journal_format import Change, Record
 from holdall.stores.recovery import recover, repair_append
 from holdall.stores.spool import Spool, temporary_prefix
 
@@ -43,15 +42,6 @@ UNKNOWN_RETENTION: Final = Retention(None, lag_ns_max=1_000_000_000)
 """For who opens a directory beside its server and is not told: deletes nothing, and writes every use down."""
 
 _NOT_AN_ENTRY: Final = {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR}
-
-
-class Durability(Enum):
-    """What a write that returned survives."""
-
-    SYNC = "sync"
-    """Loss of power."""
-    OS = "os"
-    """The death of every process."""
 
 
 class Shelf:
@@ -75,21 +65,15 @@ class Shelf:
         size_bytes_max: int = BODY_BYTES_MAX,
     ) -> None:
         self.disk = disk
-        # What lies in RAM is gone with the power whatever is synced, so a sync there would only cost time.
-        self.durability = Durability.OS if disk.volatile else durability
         self.retention = retention
         self.size_bytes_max = size_bytes_max
-        self.journal: Journal | None = None
-        self._joining = threading.Lock()
         with translated():
             self.control = Control(disk.path)
+            disk.frozen = self.control.private  # its locks would exclude nobody
             try:
                 self.replayed = recover(disk, self.control) if self.control.alone else 0
-                journaled = not self.control.alone and bool(self.control.words[JOURNALED_WORD])
-                if journal and self.durability is Durability.SYNC and not journaled:
-                    journaled = create_journal(disk)
-                self.control.settle(journaled=journaled)
-                self.follow_journal()
+                self.changes = Changes(disk, self.control, durability)
+                self.changes.begin(journal=journal)
             except BaseException:
                 self.control.close()
                 raise
@@ -99,16 +83,15 @@ class Shelf:
         """Retires the journal and lets go; the last process to leave removes it."""
         with translated():
             try:
-                if self.journal is not None:
-                    self.journal.close()
-                    self.journal = None
-                    if self.control.leave():
-                        self.control.words[JOURNALED_WORD] = 0
-                        with suppress(FileNotFoundError):
-                            self.disk.unlink(JOURNAL_NAME)
+                self.changes.close()
             finally:
                 self.control.close()
                 self.disk.close()
+
+    @property
+    def durability(self) -> Durability:
+        """What a change survives when its call returns."""
+        return self.changes.durability
 
     def spool(self) -> Spool:
         """Begins a body whose address is not known yet.
@@ -152,13 +135,14 @@ class Shelf:
             NotFoundError: Nothing is there.
             StoreError: The disk failed.
         """
+        name = address.name
         try:
-            fd = self.disk.open_read(address.name)
+            fd = self.disk.open_read(name)
             try:
                 status = os.fstat(fd)
                 kind = kind_of(status)
                 if kind is Kind.BLOB:
-                    used_ns, version = status.st_mtime_ns, address.hex()
+                    used_ns, version = status.st_mtime_ns, name[:HEX_CHARS]
                 elif kind is Kind.SLOT and (settled := self._slot_status(address, fd)) is not None:
                     status = settled
                     used_ns, version = last_use_ns(status, kind), version_of(address, status, kind)
@@ -211,7 +195,7 @@ class Shelf:
         Raises:
             OSError: The disk failed.
         """
-        with self.journaled(stripe, Record(Change.REMOVED, address)) as journaled:
+        with self.changes.journaled(stripe, Record(Change.REMOVED, address)) as journaled:
             self.disk.unlink(address.name)
         if self.durability is Durability.SYNC and not journaled:
             self.disk.sync_names()
@@ -228,7 +212,7 @@ class Shelf:
         stripe = self.control.stripe(address)
         with self.control.locks.held(stripe.lock):
             repair_append(self.disk, stripe)
-            self._settle_change(stripe)
+            self.changes.settle(stripe)
             yield stripe
 
     def look_locked(self, address: Address) -> tuple[Kind, os.stat_result] | None:
@@ -297,51 +281,6 @@ class Shelf:
             os.close(fd)
             raise _missing(address)
         return fd, status
-
-    @contextmanager
-    def journaled(self, stripe: Stripe, record: Record) -> Iterator[bool]:
-        """Makes a change durable before the block makes it visible; yields whether there is a journal to do so.
-
-        The caller holds the lock of the address. The block must not wait for another: it keeps the journal from being
-        retired, for which the other may be waiting.
-        """
-        journal = self.follow_journal()
-        if journal is None:
-            yield False
-            return
-        stripe.begin_change(record.address)
-        try:
-            epoch = journal.commit(record.encode())
-            try:
-                yield True
-            finally:
-                journal.release(epoch)
-        except BaseException:
-            self._take_back(journal, record.address)
-            raise
-        finally:
-            stripe.end_change()
-
-    def _settle_change(self, stripe: Stripe) -> None:
-        """Lets the files have the last word where a killed process changed the journal and perhaps not the file."""
-        address = stripe.pending_change()
-        if address is not None and (journal := self.follow_journal()) is not None:
-            self._take_back(journal, address)
-            stripe.end_change()
-
-    def _take_back(self, journal: Journal, address: Address) -> None:
-        """Makes what the directory has at an address outlast what the journal says of it."""
-        with suppress(OSError):  # a disk that takes neither will not take the next change either
-            self.disk.sync_all()
-            journal.release(journal.commit(Record(Change.FILE, address).encode()))
-
-    def follow_journal(self) -> Journal | None:
-        """The journal, joined now if another process has begun one: its order of changes must know ours."""
-        if self.journal is None and self.durability is Durability.SYNC and self.control.words[JOURNALED_WORD]:
-            with self._joining:
-                if self.journal is None:
-                    self.journal = Journal(self.disk, self.control)
-        return self.journal
 
 
 def _missing(address: Address) -> NotFoundError:

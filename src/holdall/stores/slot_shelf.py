@@ -19,10 +19,10 @@ from holdall.errors import (
 )
 from holdall.limits import CHUNK_BYTES, SMALL_BYTES_MAX
 from holdall.stores.base import ABSENT, ALWAYS, IfVersion, Info, Kind
+from holdall.stores.changes import Durability
 from holdall.stores.disk import translated
 from holdall.stores.entry_file import SLOT_MODE, info_of, version_of
 from holdall.stores.journal_format import Change, Record
-from holdall.stores.shelf import Durability
 
 if TYPE_CHECKING:
     from holdall.core.address import Address
@@ -75,7 +75,7 @@ class SlotShelf:
                     raise _blob_in_the_way(address)
                 if status.st_size + spool.size_bytes > self._shelf.size_bytes_max:
                     raise TooLargeError(f"The slot would pass {self._shelf.size_bytes_max} bytes.")
-                in_place = self._shelf.durability is Durability.OS or self._shelf.follow_journal() is not None
+                in_place = self._shelf.durability is Durability.OS or self._shelf.changes.follow() is not None
                 if in_place and spool.size_bytes <= SMALL_BYTES_MAX:
                     data = os.pread(spool.fd, spool.size_bytes, 0)
                     return self._append_in_place(stripe, address, status, data)
@@ -124,17 +124,15 @@ class SlotShelf:
         status = os.fstat(spool.fd)
         if shelf.durability is Durability.OS:
             _name(spool, address, taken=taken)
-        elif spool.size_bytes <= SMALL_BYTES_MAX and shelf.follow_journal() is not None:
+        elif spool.size_bytes <= SMALL_BYTES_MAX and shelf.changes.follow() is not None:
             data = os.pread(spool.fd, spool.size_bytes, 0)
-            with shelf.journaled(stripe, Record(Change.SLOT, address, revision, data=data)):
+            with shelf.changes.journaled(stripe, Record(Change.SLOT, address, revision, data=data)):
                 _name(spool, address, taken=taken)
         else:
             disk.sync_file(spool.fd)  # by its mtime, the revision, a replay of the journal will know it
-            with shelf.journaled(stripe, Record(Change.COMING, address, revision)):
+            with shelf.changes.filed(stripe, address, Record(Change.COMING, address, revision)):
                 _name(spool, address, taken=taken)
                 disk.sync_names()
-            with shelf.journaled(stripe, Record(Change.FILE, address, revision)):
-                pass
         return info_of(address, status, Kind.SLOT, shelf.retention)
 
     def _append_in_place(self, stripe: Stripe, address: Address, status: os.stat_result, data: bytes) -> Info:
@@ -143,7 +141,7 @@ class SlotShelf:
         end = status.st_size
         fd = self._disk.open_write(address.name)
         try:
-            with self._shelf.journaled(stripe, Record(Change.APPEND, address, revision, offset=end, data=data)):
+            with self._shelf.changes.journaled(stripe, Record(Change.APPEND, address, revision, offset=end, data=data)):
                 stripe.begin_append(address, end)
                 try:
                     self._disk.write(fd, data, end)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from holdall.core.address import Address
 from holdall.errors import HoldallError
+from holdall.stores.changes import Durability
 from holdall.stores.disk import translate
 from holdall.stores.journal_format import encode_blob
 from holdall.stores.placer import MESSAGE_BYTES_MAX, PLACED, TAKEN
-from holdall.stores.shelf import Durability
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +70,7 @@ class SmallWrites:
         durable = self._shelf.durability is Durability.SYNC
         write = _Write(address, data, done, self._blobs.change_sequence(address) if durable else 0)
         self._under_way += 1
-        if durable and (self._shelf.journal is None or not self._shelf.disk.unnamed):
+        if durable and (self._shelf.changes.journal is None or not self._shelf.disk.unnamed):
             self._in_thread(write)
         elif not durable and self._placer is None:
             self._place(write, None)
@@ -90,7 +90,7 @@ class SmallWrites:
     def _submit(self) -> None:
         """Hands what this turn of the loop gathered to the journal, or, where nothing must be durable, to its files."""
         group, self._gathered = self._gathered, []
-        if self._shelf.durability is Durability.OS:
+        if self._shelf.changes.journal is None:
             self._place_group(group, None)
             return
         start, size = 0, 0
@@ -102,7 +102,7 @@ class SmallWrites:
         self._journal(group[start:])
 
     def _journal(self, group: list[_Write]) -> None:
-        loop, journal = asyncio.get_running_loop(), self._shelf.journal
+        loop, journal = asyncio.get_running_loop(), self._shelf.changes.journal
         assert journal is not None  # noqa: S101 - `put` saw it, and it stays until the store is closed
 
         def synced(epoch: int, error: OSError | None) -> None:
