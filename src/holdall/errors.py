@@ -75,6 +75,18 @@ class BurstError(UsageError):
     default_hint = "Every line of a burst is an address, a comment that starts with #, or empty."
 
 
+class CommitError(UsageError):
+    """The entry is not a commit that this version can read."""
+
+    slug = "bad-commit"
+
+
+class TreeError(UsageError):
+    """A tree holds something that cannot be kept, or must not be restored."""
+
+    slug = "bad-tree"
+
+
 class RangeError(UsageError):
     """The range lies outside the entry."""
 
@@ -144,6 +156,13 @@ class KindError(ConflictError):
     """A delete met an entry of the other kind."""
 
     slug = "wrong-kind"
+
+
+class ChangedError(ConflictError):
+    """A file changed so much while it was read that the commit has to begin anew."""
+
+    slug = "changed"
+    default_hint = "Commit again when it is at rest, or leave it out with --exclude."
 
 
 # The key does not allow it.

@@ -89,6 +89,62 @@ BURST_PLANS_MEMBERS_MAX: Final = 1 << 20
 BURST_LINE_BYTES_MAX: Final = 4 * KIB
 """Longest line of a burst, comments included."""
 
+# --- commits ---
+
+NAME_BYTES_MAX: Final = 255
+"""Longest name in a tree: what ext4, xfs, btrfs and tmpfs take."""
+
+PATH_BYTES_MAX: Final = 16 * KIB
+"""Longest path in a tree: four times what one system call takes, for trees reached step by step."""
+
+REF_NAME_BYTES_MAX: Final = 1 * KIB
+"""Longest name of a ref."""
+
+REF_MESSAGE_BYTES_MAX: Final = 16 * KIB
+"""Longest message of a commit: a page and a half of text; it is appended with its entry in one step."""
+
+REF_BYTES_MAX: Final = 256 * MIB
+"""Largest ref that is read: about a million commits."""
+
+CLOCK_TICK_NS: Final = 50_000_000
+"""A file younger than this when it was read is read again: kernels note times in ticks of up to 10 ms."""
+
+COARSE_CLOCK_TICK_NS: Final = 2_100_000_000
+"""The same where a file system knows only seconds, FAT only every second one."""
+
+UPLOAD_BYTES_MAX: Final = 8 * MIB
+"""Compressed chunks gathered before the store is asked which of them it lacks."""
+
+UPLOAD_CHUNKS_MAX: Final = 256
+"""The same, in number."""
+
+UPLOADS_MAX: Final = 8
+"""Chunks on their way to a server at once."""
+
+COMMIT_ATTEMPTS_MAX: Final = 3
+"""A tree whose large files shrink while they are read is begun anew this often in all."""
+
+FILE_BYTES_MAX: Final = 1 << 50
+"""Largest file in a tree: 1 PiB, above any file system's, below where offsets could overflow."""
+
+LARGE_FILE_BYTES_MIN: Final = 256 * KIB
+"""A file from here on is cut by its contents alone; smaller ones share chunks with their neighbours."""
+
+PACK_BYTES_MIN: Final = 256 * KIB
+"""Small files are gathered up to this at least: smaller chunks compress worse and cost more requests."""
+
+PACK_BYTES_MAX: Final = 1 * MIB
+"""A pack ends here even if no path in it says so; it may pass this by one small file."""
+
+CHUNK_RAW_BYTES_MAX: Final = 8 * MIB
+"""Longest chunk before compression; the largest that is cut has 4 MiB, and a reader unpacks no more than this."""
+
+MANIFEST_LINES_MAX: Final = 1 << 15
+"""Chunks named by one manifest, 2.3 MB of text; more are named by bursts that it names."""
+
+INDEX_ROWS_MAX: Final = 1 << 26
+"""Entries of one tree; a reader of a stranger's index counts them."""
+
 # --- access ---
 
 FAILURE_CLIENTS_MAX: Final = 4096

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 from holdall.stores.base import ALWAYS, WHOLE, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from holdall.core.address import Address
     from holdall.errors import HoldallError
@@ -163,6 +163,22 @@ class Immediate(Protocol):
 
     def put_now(self, data: bytes, done: Callable[[Address | HoldallError], None]) -> None:
         """Stores small bytes as `put` does and calls `done`, now or later in the loop, with the outcome."""
+        ...
+
+
+@runtime_checkable
+class BulkStoring(Protocol):
+    """A store that takes many blobs at once at less cost than one by one."""
+
+    async def put_many(self, blobs: Sequence[bytes]) -> list[Address]:
+        """Stores each of `blobs` as `put` does; their addresses, in order.
+
+        Durability: as of `put`, for all of them, when this returns. If it raises, any of them may have been stored.
+
+        Raises:
+            TooLargeError: One is more than the store takes.
+            StoreError: See the module.
+        """
         ...
 
 

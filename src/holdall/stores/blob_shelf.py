@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
+from holdall.core.address import Address
 from holdall.errors import AlreadySetError, DigestMismatchError
 from holdall.limits import SMALL_BYTES_MAX
 from holdall.stores.base import Kind
@@ -22,12 +24,14 @@ from holdall.stores.journal_format import Change, Record
 from holdall.stores.placer import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from holdall.core.address import Address
     from holdall.stores.shelf import Shelf
     from holdall.stores.spool import Spool
     from holdall.stores.stripes import Stripe
+
+_GROUP_BLOBS: Final = 64
+"""Blobs that share their syncs; each holds a descriptor until it has its name."""
 
 
 class BlobShelf:
@@ -107,6 +111,48 @@ class BlobShelf:
             return address
         finally:
             spool.close()
+
+    def put_many(self, blobs: Sequence[bytes]) -> list[Address]:
+        """Stores many blobs, with one sync for the contents of a group and one for its names.
+
+        Raises:
+            TooLargeError: One is more than the store takes.
+            StoreError: The disk cannot take it.
+        """
+        addresses = [Address.of(data) for data in blobs]
+        todo = dict(zip(addresses, blobs, strict=True))
+        with translated():
+            while todo:
+                group = [(address, todo.pop(address)) for address in list(islice(todo, _GROUP_BLOBS))]
+                self._put_group(group)
+        return addresses
+
+    def _put_group(self, group: list[tuple[Address, bytes]]) -> None:
+        sync = self._shelf.durability is Durability.SYNC
+        spools: list[tuple[Address, Spool]] = []
+        try:
+            for address, data in group:
+                if not self.holds(address):
+                    spool = self._shelf.spool()
+                    spools.append((address, spool))
+                    spool.keep(data)
+                    self._disk.set_mode(spool.fd, BLOB_MODE)
+            if sync:  # those that are there too: their first writer may still be waiting for a sync of its own
+                self._disk.sync_all()
+            journaled = self._shelf.changes.follow() is not None
+            for address, spool in spools:
+                if journaled:
+                    self._commit_blob(spool, address)
+                    continue
+                try:
+                    spool.link(address.name)
+                except FileExistsError:
+                    self._commit_blob(spool, address)
+            if sync and spools:
+                self._disk.sync_names()
+        finally:
+            for _, spool in spools:
+                spool.close()
 
     def put_locked(self, stripe: Stripe, spool: Spool, address: Address, *, absent: bool) -> None:
         """Stores a spooled blob; the caller holds the lock and closes the spool.

@@ -31,7 +31,7 @@ from holdall.stores.small_writes import SmallWrites
 from holdall.stores.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 
     from holdall.core.address import Address
     from holdall.core.retention import Retention
@@ -138,6 +138,10 @@ class DirectoryStore:
     async def put(self, source: Source, *, expected: Address | None = None) -> Address:
         """Stores bytes under their SHA-256; see `Blobs.put`."""
         return await self.put_spooled(await self._spooled(source), expected=expected)
+
+    async def put_many(self, blobs: Sequence[bytes]) -> list[Address]:
+        """Stores many blobs at once; see `BulkStoring`."""
+        return await self._run(self._blobs.put_many, blobs)
 
     async def get(self, address: Address, span: Span = WHOLE, *, use: bool = True) -> FileReading:
         """Opens an entry; see `Blobs.get`."""

@@ -1,0 +1,154 @@
+"""A directory tree as values: its entries, their order, and which of them may be restored.
+
+A path is the bytes of the names from the root down, joined by slashes, and never empty: the root itself is no entry.
+Entries are ordered by their paths name by name, so that what is in a directory follows it directly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from holdall.errors import TreeError
+from holdall.limits import NAME_BYTES_MAX, PATH_BYTES_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from holdall.core.address import Address
+
+EXECUTABLE: Final = 0o100
+
+
+class Type(Enum):
+    """What an entry is."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    SYMLINK = "symlink"
+    HARD_LINK = "hardlink"
+    """Another name of a file that came before; only with metadata preserved."""
+
+    __hash__ = object.__hash__
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """What is kept of an entry besides its contents when asked to.
+
+    Attributes:
+        mtime_ns: Last modification, nanoseconds since 1970.
+        uid: Owner's number.
+        gid: Group's number.
+        user: Owner's name, empty where there is none.
+        group: Group's name.
+        xattrs: Extended attributes in the order of their names.
+    """
+
+    mtime_ns: int
+    uid: int
+    gid: int
+    user: str = ""
+    group: str = ""
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a tree.
+
+    Attributes:
+        path: See the module.
+        type: What it is.
+        mode: Permission bits: 0o644 or 0o755 for a file, or all twelve with metadata.
+        size_bytes: Of a file's contents; 0 for everything else.
+        content: The SHA-256 of a file's contents, once known.
+        target: Of a symlink as it is written, of a hard link the path of the file.
+        metadata: If it is kept.
+    """
+
+    path: bytes
+    type: Type
+    mode: int
+    size_bytes: int = 0
+    content: Address | None = None
+    target: bytes = b""
+    metadata: Metadata | None = field(default=None)
+
+    @property
+    def name(self) -> bytes:
+        """The last name of the path."""
+        return self.path.rpartition(b"/")[2]
+
+    @property
+    def parent(self) -> bytes:
+        """The path of its directory; empty for the root."""
+        return self.path.rpartition(b"/")[0]
+
+    @property
+    def padding_bytes(self) -> int:
+        """How many zero bytes follow a file's contents in the archive."""
+        return -self.size_bytes % 512
+
+
+def order(path: bytes) -> list[bytes]:
+    """What paths are sorted by."""
+    return path.split(b"/")
+
+
+def shown(path: bytes) -> str:
+    """A path for a message: as it is where it is plain text, with escapes where not."""
+    text = path.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def check(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Passes the entries of a stranger's tree on, each once it is known to be safe to restore.
+
+    Safe is what stays inside whatever directory it is restored into: plain names, in order, each in a directory that
+    came before, hard links to files that came before. So a path never leads through a symlink.
+
+    Raises:
+        TreeError: One is not.
+    """
+    previous: list[bytes] = []
+    directories = {b""}
+    files: set[bytes] = set()
+    for entry in entries:
+        names = order(entry.path)
+        check_path(entry.path)
+        if names <= previous:
+            raise TreeError(f"{shown(entry.path)!r} is out of order in the commit, or twice in it.")
+        if entry.parent not in directories:
+            raise TreeError(f"{shown(entry.path)!r} lies in no directory of the commit.")
+        previous = names
+        # Only the directories on the way to here can still get entries.
+        directories = {directory for directory in directories if _is_above(directory, entry.path)}
+        if entry.type is Type.DIRECTORY:
+            directories.add(entry.path)
+        elif entry.type is Type.FILE:
+            if entry.metadata is not None:
+                files.add(entry.path)
+        elif entry.type is Type.HARD_LINK and entry.target not in files:
+            raise TreeError(f"{shown(entry.path)!r} is a link to no file that came before it.")
+        elif entry.type is Type.SYMLINK and (not entry.target or b"\0" in entry.target):
+            raise TreeError(f"{shown(entry.path)!r} is a symlink to nothing.")
+        yield entry
+
+
+def check_path(path: bytes) -> None:
+    """Refuses a path that could lead out of the tree, or that no file system takes.
+
+    Raises:
+        TreeError: It does.
+    """
+    names = order(path)
+    if len(path) > PATH_BYTES_MAX or any(len(name) > NAME_BYTES_MAX for name in names):
+        raise TreeError(f"{shown(path[:80])!r}... is too long for a path.")
+    if b"\0" in path or any(name in {b"", b".", b".."} for name in names):
+        raise TreeError(f"{shown(path)!r} is not a path inside a tree.")
+
+
+def _is_above(directory: bytes, path: bytes) -> bool:
+    return not directory or path.startswith(directory + b"/")
