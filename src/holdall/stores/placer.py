@@ -36,6 +36,9 @@ PLACED: Final = 0
 TAKEN: Final = 255
 """Outcomes of one blob: its file is there; something else has its name. Any other is an errno."""
 
+_READY: Final = b"ready"
+"""What the process says once, before it takes anything."""
+
 _ITEM: Final = struct.Struct("<32sI")
 _OUTSTANDING_MAX: Final = 8
 
@@ -87,9 +90,10 @@ class Placer:
         self._socket: socket.socket | None = ours
         self._loop: asyncio.AbstractEventLoop | None = None
         self._outstanding: deque[tuple[int, Callable[[bytes | None], None]]] = deque()
+        self._ready = False
 
     def offer(self, blobs: Sequence[tuple[Address, bytes]], done: Callable[[bytes | None], None]) -> bool:
-        """Sends blobs to be placed, unless that would have to wait; then returns False.
+        """Sends blobs to be placed, unless that would have to wait, as while it starts; then returns False.
 
         Args:
             blobs: At most `MESSAGE_BYTES_MAX` of them together.
@@ -100,6 +104,8 @@ class Placer:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._loop.add_reader(self._socket.fileno(), self._outcomes)
+        if not self._ready:  # it takes longer to start than a hundred files take to be created here
+            return False
         parts: list[bytes] = []
         for address, data in blobs:
             parts += (_ITEM.pack(address, len(data)), data)
@@ -123,7 +129,7 @@ class Placer:
         self._process.wait()
 
     def _outcomes(self) -> None:
-        while self._socket is not None and self._outstanding:
+        while self._socket is not None:
             try:
                 message = self._socket.recv(MESSAGE_BYTES_MAX)
             except BlockingIOError:
@@ -133,6 +139,9 @@ class Placer:
             if not message:
                 self._give_up()
                 return
+            if not self._ready:  # its first word
+                self._ready = True
+                continue
             count, done = self._outstanding.popleft()
             done(message if len(message) == count else None)
 
@@ -150,6 +159,7 @@ class Placer:
 
 def serve(sock: socket.socket, disk: Disk) -> None:
     """Places what comes until the other end closes."""
+    sock.send(_READY)
     while message := sock.recv(MESSAGE_BYTES_MAX):
         view, at, outcomes = memoryview(message), 0, bytearray()
         while at < len(message):
