@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: run test test-long check format bench docs clean lock
+.PHONY: run test test-long check format bench bench-trees docs clean lock
 
 run: $(VENV)/.run
 	$(BIN)/holdall serve $(ARGS)
@@ -27,6 +27,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
+
+bench-trees: $(VENV)/.dev
+	$(BIN)/python -m bench.trees $(ARGS)
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -165,6 +165,15 @@ class ChangedError(ConflictError):
     default_hint = "Commit again when it is at rest, or leave it out with --exclude."
 
 
+# This machine's own files do not allow it.
+
+
+class LocalFileError(HoldallError):
+    """A file of this machine cannot be read or written."""
+
+    slug = "local-file"
+
+
 # The key does not allow it.
 
 

@@ -29,13 +29,19 @@ class Command(NamedTuple):
 
 
 COMMANDS: Final = {
-    "Serve": (
+    "Serve and set up": (
         Command("serve", "holdall.cli.serve:serve", "serve a directory to curl, browsers and other hosts"),
         Command(
             "doctor",
             "holdall.cli.doctor:doctor",
             "look at a store and its machine, and say what to mend",
             "[STORE] [OPTIONS]",
+        ),
+        Command(
+            "completion",
+            "holdall.cli.completion:completion",
+            "print the completion script for a shell",
+            "bash|zsh|fish",
         ),
     ),
     "Blobs: bytes go in, an address comes out": (
@@ -46,20 +52,43 @@ COMMANDS: Final = {
             "get", "holdall.cli.get:get", "read what is at an address; check that it is undamaged", "ADDRESS [OPTIONS]"
         ),
         Command("stat", "holdall.cli.stat:stat", "show kind, size, last use and expiry", "ADDRESS ... [OPTIONS]"),
-        Command("ls", "holdall.cli.ls:ls", "list the store, newest use first"),
+        Command(
+            "ls", "holdall.cli.ls:ls", "list the store, newest use first, or a commit", "[ADDRESS [PATH]] [OPTIONS]"
+        ),
         Command("have", "holdall.cli.have:have", "of many addresses, print those that are missing", "[FILE] [OPTIONS]"),
         Command("rm", "holdall.cli.rm:rm", "delete", "ADDRESS ... [OPTIONS]"),
     ),
+    "Commits and backups": (
+        Command(
+            "commit",
+            "holdall.cli.commit:commit",
+            "store a directory tree under one address",
+            "[DIRECTORY] [OPTIONS]",
+        ),
+        Command(
+            "checkout",
+            "holdall.cli.checkout:checkout",
+            "restore a commit, or part of one, into a directory",
+            "ADDRESS [DIRECTORY] [OPTIONS]",
+        ),
+        Command("show", "holdall.cli.show:show", "show what a commit is made of", "ADDRESS [OPTIONS]"),
+        Command(
+            "compare", "holdall.cli.compare:compare", "show what is different between two commits", "OLD NEW [OPTIONS]"
+        ),
+        Command(
+            "keep", "holdall.cli.keep:keep", "restart the time to expiry of whole commits", "ADDRESS ... [OPTIONS]"
+        ),
+        Command("log", "holdall.cli.log:log", "show the commits recorded under a name", "NAME [OPTIONS]"),
+        Command("backup", "holdall.cli.backup:backup", "copy everything of one store to another", "FROM TO [OPTIONS]"),
+        Command(
+            "verify",
+            "holdall.cli.verify:verify",
+            "hold every blob of a store to its address",
+            "[ADDRESS|STORE] [OPTIONS]",
+        ),
+    ),
     "Slots: values that change, under the hash of a key": (
         Command("slot", "holdall.cli.slot:app", "key, get, set, append, take, claim", "COMMAND"),
-    ),
-    "Shell": (
-        Command(
-            "completion",
-            "holdall.cli.completion:completion",
-            "print the completion script for a shell",
-            "bash|zsh|fish",
-        ),
     ),
 }
 
@@ -86,7 +115,6 @@ def overview() -> str:
         "  --api-key-file FILE, or $HOLDALL_API_KEY     --json     --quiet     --debug",
         "",
         "  echo hello | holdall put           /5891b5b5…be03.tig",
-        "  holdall get /5891b5b5…be03.tig     hello",
         "",
         summary(),
     ]

@@ -58,7 +58,7 @@ def _words(entry: HelpEntry) -> str:
     words = [_plain(entry.description)]
     if entry.choices:
         words.append(f"One of: {', '.join(entry.choices)}.")
-    if entry.default not in {None, "False"}:
+    if entry.default not in {None, "False", "()"}:
         words.append(f"Default: {entry.default}.")
     return " ".join(word for word in words if word)
 

@@ -10,19 +10,13 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from holdall.cli import output
-from holdall.errors import HoldallError, UsageError
+from holdall.errors import LocalFileError, UsageError
 from holdall.limits import CHUNK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
 STANDARD_INPUT: Final = "-"
-
-
-class LocalFileError(HoldallError):
-    """A file of this machine cannot be read or written."""
-
-    slug = "local-file"
 
 
 def check_names(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ Nothing outside this file prints.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from holdall.errors import HoldallError
     from holdall.stores.base import Info
 
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+_ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _COLOURS = {"ok": "32", "warn": "33", "fail": "31"}
 
 
@@ -32,9 +35,30 @@ def named_line(text: str, name: str) -> None:
     line(f"{text}  {name}" if escaped == name else f"\\{text}  {escaped}")
 
 
+def path_line(words: str, path: bytes, target: bytes = b"") -> None:
+    """Writes a result that ends in a path of a commit, and where that is a link to.
+
+    A path may hold anything, also what would move a terminal's cursor: where it has control characters or a backslash,
+    these are escaped and the line begins with a backslash, as that of sha256sum does.
+    """
+    text = os.fsdecode(path) + (f" -> {os.fsdecode(target)}" if target else "")
+    escaped = _CONTROLS.sub(lambda found: _ESCAPES.get(found[0]) or f"\\x{ord(found[0]):02x}", text)
+    line(f"{words}{text}" if escaped == text else f"\\{words}{escaped}")
+
+
 def moment(time_ns: int) -> str:
     """A time in nanoseconds since 1970 as people of the machine's time zone write it."""
-    return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(time_ns // 1_000_000_000)) if time_ns else "not known"
+    if not time_ns:
+        return "not known"
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(time_ns // 1_000_000_000))
+    except (OverflowError, ValueError, OSError):  # a commit may say anything
+        return "out of all time"
+
+
+def count(number: int, word: str, words: str = "") -> str:
+    """A number of things in words: 1 chunk, 2,000 chunks."""
+    return f"{number:,} {word if number == 1 else words or word + 's'}"
 
 
 def data(piece: bytes) -> None:

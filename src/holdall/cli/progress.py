@@ -46,6 +46,14 @@ class Progress:
     def expect(self, total_bytes: int) -> None:
         """Says how much there is, once that is known."""
         self._total = total_bytes
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, total=total_bytes)
+
+    def relabel(self, label: str) -> None:
+        """Says anew what is going on."""
+        self._label = label
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=label)
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from holdall.cli.options import DEFAULTS, Common, with_store
 from holdall.cli.progress import Progress
 from holdall.core.address import Address
 from holdall.core.template import check_template, fill
-from holdall.errors import UsageError
+from holdall.errors import LocalFileError, UsageError
 
 if TYPE_CHECKING:
     from holdall.stores.base import Store
@@ -60,12 +60,12 @@ async def _put_all(
 
     with Progress("Storing", total, quiet=common.quiet) as progress:
 
-        async def put_one(name: str) -> tuple[Address, int] | local_files.LocalFileError:
+        async def put_one(name: str) -> tuple[Address, int] | LocalFileError:
             counted = _Counted()
             try:
                 source = local_files.read_pieces(name, progress.add, counted.add)
                 address = await store.put(source, expected=expected)
-            except local_files.LocalFileError as error:
+            except LocalFileError as error:
                 return error
             return address, counted.size_bytes
 
@@ -74,7 +74,7 @@ async def _put_all(
             async for outcome in outcomes:
                 name = names[index]
                 index += 1
-                if isinstance(outcome, local_files.LocalFileError):
+                if isinstance(outcome, LocalFileError):
                     output.failure(outcome, as_json=common.json)
                     code = FAILED
                 else:

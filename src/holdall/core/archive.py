@@ -50,6 +50,16 @@ def header(entry: Entry) -> bytes:
     return _extended_blocks(extended) + block if extended else block
 
 
+def header_bytes(entry: Entry) -> int:
+    """The length of an entry's header, without making the usual ones.
+
+    Raises:
+        TreeError: As `header`.
+    """
+    plain = len(entry.path) < _NAME_BYTES and len(entry.target) <= _NAME_BYTES and entry.size_bytes <= _SIZE_MAX
+    return BLOCK_BYTES if plain and entry.metadata is None else len(header(entry))
+
+
 def _ustar(entry: Entry, path: bytes) -> bytes:
     meta = entry.metadata
     seconds = max(0, meta.mtime_ns // 1_000_000_000) if meta else 0

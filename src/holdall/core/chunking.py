@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 import pyfastcdc
 
 from holdall.errors import HoldallError
-from holdall.limits import KIB, MIB
+from holdall.limits import KIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _HUGE_BYTES_MIN: Final = 1 << 30
-"""From here on chunks are larger: a manifest of a tebibyte then names a million of them, not four."""
+"""From here on chunks are larger, and there are half as many of them."""
 
 
 class Readable(Protocol):
@@ -36,7 +36,7 @@ def cut(stream: Readable, size_bytes: int) -> Iterator[bytes]:
         stream: Its contents.
         size_bytes: Its length.
     """
-    chunker = _chunker(256 * KIB if size_bytes < _HUGE_BYTES_MIN else MIB)
+    chunker = _chunker(256 * KIB if size_bytes < _HUGE_BYTES_MIN else 512 * KIB)
     for chunk in chunker.cut_stream(stream):
         yield bytes(chunk.data)
 

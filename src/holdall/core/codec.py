@@ -23,6 +23,8 @@ _GZIP_LEVEL: Final = 6
 _GZIP_WINDOW: Final = 31
 _GZIP_SYSTEM_AT: Final = 9
 _GZIP_SYSTEM_UNKNOWN: Final = b"\xff"
+_OPTIONS: Final[dict[int, int]] = {zstd.DecompressionParameter.window_log_max: CHUNK_RAW_BYTES_MAX.bit_length() - 1}
+"""A frame that asks for more memory than the longest chunk takes is refused before it gets it."""
 
 
 class Codec(Enum):
@@ -42,34 +44,38 @@ class Codec(Enum):
             case Codec.NONE:
                 return data
 
-    def decompress(self, data: bytes) -> bytes:
+    def decompress(self, data: bytes, bytes_max: int = CHUNK_RAW_BYTES_MAX) -> bytes:
         """The chunk as it was.
 
+        Args:
+            data: As `compress` gave it.
+            bytes_max: Unpack no more than this.
+
         Raises:
-            DamageError: It is not what this codec makes, or far larger than a chunk may be.
+            DamageError: It is not what this codec makes, or larger than it may be.
         """
         try:
             match self:
                 case Codec.ZSTD:
-                    found, whole = _unzstd(data)
+                    found, whole = _unzstd(data, bytes_max)
                 case Codec.GZIP:
                     unpacker = zlib.decompressobj(wbits=_GZIP_WINDOW)
-                    found = unpacker.decompress(data, CHUNK_RAW_BYTES_MAX + 1)
+                    found = unpacker.decompress(data, bytes_max + 1)
                     whole = unpacker.eof and not unpacker.unused_data
                 case Codec.NONE:
                     found, whole = data, True
         except (zstd.ZstdError, zlib.error) as error:
             raise DamageError(f"A chunk is not {self.value}: {error}.") from error
-        if len(found) > CHUNK_RAW_BYTES_MAX:
-            raise DamageError(f"A chunk unpacks to more than {CHUNK_RAW_BYTES_MAX} bytes.")
+        if len(found) > bytes_max:
+            raise DamageError(f"A chunk unpacks to more than {bytes_max} bytes.")
         if not whole:
             raise DamageError(f"A chunk is not one whole {self.value} frame.")
         return found
 
 
-def _unzstd(data: bytes) -> tuple[bytes, bool]:
-    unpacker = zstd.ZstdDecompressor()
-    found = unpacker.decompress(data, CHUNK_RAW_BYTES_MAX + 1)
+def _unzstd(data: bytes, bytes_max: int) -> tuple[bytes, bool]:
+    unpacker = zstd.ZstdDecompressor(options=_OPTIONS)
+    found = unpacker.decompress(data, bytes_max + 1)
     return found, unpacker.eof and not unpacker.unused_data
 
 

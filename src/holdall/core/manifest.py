@@ -4,8 +4,8 @@ The **manifest** is a burst, so that a plain burst read restores the archive; wh
 in comments at its top. It holds nothing of when, where or by whom, so the same tree has the same address everywhere.
 
 The **index** is a burst too: its members, read together, are rows of MessagePack, one for each entry of the tree, in
-order, each with the length of its part of the archive. It is cut by path, so an edit changes one member. The
-**sizes** blob holds the length of each chunk before compression.
+order. It is cut by path, so an edit changes one member. The **sizes** blob holds the length of each chunk before
+compression. Index parts and sizes are compressed as the chunks are.
 """
 
 from __future__ import annotations
@@ -19,12 +19,20 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from holdall.core.address import DIGEST_BYTES, Address
-from holdall.core.archive import header
+from holdall.core.archive import header_bytes
 from holdall.core.burst import members
 from holdall.core.codec import Codec
-from holdall.core.tree import Entry, Metadata, Type, check, shown
-from holdall.errors import AddressError, BurstError, CommitError
-from holdall.limits import CHUNK_RAW_BYTES_MAX, FILE_BYTES_MAX, INDEX_ROWS_MAX, MANIFEST_LINES_MAX
+from holdall.core.tree import Checker, Entry, Metadata, Type, shown
+from holdall.errors import AddressError, BurstError, CommitError, TreeError
+from holdall.limits import (
+    CHUNK_RAW_BYTES_MAX,
+    COMMIT_CHUNKS_MAX,
+    FILE_BYTES_MAX,
+    INDEX_PART_BYTES,
+    INDEX_PART_BYTES_MAX,
+    INDEX_ROWS_MAX,
+    MANIFEST_LINES_MAX,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -96,8 +104,10 @@ def decode_manifest(text: bytes) -> Manifest:
             depth=depth,
             members=tuple(named),
         )
-    except (KeyError, ValueError, AddressError, BurstError) as error:
-        raise CommitError(f"The commit's manifest is damaged: {error}.") from error
+    except KeyError as error:
+        raise CommitError(f"The commit's manifest does not name its {error.args[0].decode()}.") from error
+    except (ValueError, AddressError, BurstError) as error:
+        raise CommitError(f"The commit's manifest is damaged: {str(error).rstrip('.')}.") from error
 
 
 def burst(addresses: Iterable[Address]) -> bytes:
@@ -125,7 +135,13 @@ def nested(chunks: Sequence[Address]) -> list[bytes]:
 
 
 def encode_sizes(sizes: Sequence[int]) -> bytes:
-    """The chunks' lengths before compression."""
+    """The chunks' lengths before compression.
+
+    Raises:
+        TreeError: They are more than a commit may have.
+    """
+    if len(sizes) > COMMIT_CHUNKS_MAX:
+        raise TreeError(f"The tree has over {COMMIT_CHUNKS_MAX} chunks.", hint="Commit its directories one by one.")
     return msgspec.msgpack.encode(list(sizes))
 
 
@@ -148,7 +164,7 @@ def decode_sizes(data: bytes, chunks: int) -> list[int]:
     return found
 
 
-class _MetadataRow(msgspec.Struct, array_like=True, frozen=True):
+class _MetadataRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     mtime_ns: int
     uid: int
     gid: int
@@ -157,7 +173,7 @@ class _MetadataRow(msgspec.Struct, array_like=True, frozen=True):
     xattrs: list[tuple[bytes, bytes]]
 
 
-class _Row(msgspec.Struct, array_like=True, frozen=True):
+class _Row(msgspec.Struct, array_like=True, frozen=True, gc=False):
     path: bytes
     type: int
     mode: int
@@ -171,22 +187,58 @@ _DECODER: Final = msgspec.msgpack.Decoder(list[_Row])
 
 
 class IndexWriter:
-    """Turns entries, in order, into the parts of an index: each an array of rows, cut at paths."""
+    """Turns entries, in order, into the parts of an index: each an array of rows, cut at paths.
+
+    A part also ends where it has grown long, so that names of somebody's choosing cannot make one that no reader takes.
+    """
 
     def __init__(self) -> None:
         self._rows: list[_Row] = []
+        self._size_bytes = 0
 
     def add(self, entry: Entry) -> bytes | None:
-        """Takes an entry, the contents of a file known; returns the part that it completes, if it does."""
+        """Takes an entry, the contents of a file known; returns the part that it completes, if it does.
+
+        Raises:
+            TreeError: It has more extended attributes than a commit takes.
+        """
+        size = DIGEST_BYTES + len(entry.path) + len(entry.target)
+        if entry.metadata is not None:
+            size += sum(len(name) + len(value) for name, value in entry.metadata.xattrs)
+        if size > INDEX_PART_BYTES_MAX // 2:
+            raise TreeError(f"{shown(entry.path)!r} has more extended attributes than a commit takes.")
         self._rows.append(_row(entry))
-        if hashlib.sha256(entry.path).digest()[1] % _INDEX_CUT_SHARE == 0:
+        self._size_bytes += size
+        if self._size_bytes >= INDEX_PART_BYTES or hashlib.sha256(entry.path).digest()[1] % _INDEX_CUT_SHARE == 0:
             return self.finish()
         return None
 
     def finish(self) -> bytes | None:
         """The part of what is left, if anything is."""
-        rows, self._rows = self._rows, []
+        rows, self._rows, self._size_bytes = self._rows, [], 0
         return msgspec.msgpack.encode(rows) if rows else None
+
+
+class IndexReader:
+    """Turns the parts of an index, all and in order, into entries, each known to be safe to restore."""
+
+    def __init__(self) -> None:
+        self._checker = Checker()
+        self._count = 0
+
+    def read(self, part: bytes) -> Iterator[Entry]:
+        """The entries of the next part.
+
+        Raises:
+            CommitError: The part is damaged.
+            TreeError: An entry must not be restored.
+        """
+        rows = _rows(part)
+        self._count += len(rows)
+        if self._count > INDEX_ROWS_MAX:
+            raise CommitError(f"The commit has over {INDEX_ROWS_MAX} entries.")
+        for row in rows:
+            yield self._checker.check(_entry(row))
 
 
 def index_parts(entries: Iterable[Entry]) -> Iterator[bytes]:
@@ -207,20 +259,25 @@ def read_index(parts: Iterable[bytes]) -> Iterator[Entry]:
         CommitError: A part is damaged.
         TreeError: An entry must not be restored.
     """
-    return check(_entries(parts))
-
-
-def _entries(parts: Iterable[bytes]) -> Iterator[Entry]:
-    count = 0
+    reader = IndexReader()
     for part in parts:
-        try:
-            rows = _DECODER.decode(part)
-        except msgspec.MsgspecError as error:
-            raise CommitError(f"The commit's index is damaged: {error}.") from error
-        count += len(rows)
-        if count > INDEX_ROWS_MAX:
-            raise CommitError(f"The commit has over {INDEX_ROWS_MAX} entries.")
-        yield from map(_entry, rows)
+        yield from reader.read(part)
+
+
+def read_index_part(part: bytes) -> Iterator[Entry]:
+    """Yields the entries of one part alone; whether they are safe to restore only the whole index tells.
+
+    Raises:
+        CommitError: The part is damaged.
+    """
+    return map(_entry, _rows(part))
+
+
+def _rows(part: bytes) -> list[_Row]:
+    try:
+        return _DECODER.decode(part)
+    except msgspec.MsgspecError as error:
+        raise CommitError(f"The commit's index is damaged: {error}.") from error
 
 
 def _row(entry: Entry) -> _Row:
@@ -248,8 +305,12 @@ def _entry(row: _Row) -> Entry:
         size_bytes=row.size_bytes,
         content=Address(row.content) if is_file else None,
         target=row.target,
-        metadata=meta and Metadata(meta.mtime_ns, meta.uid, meta.gid, meta.user, meta.group, tuple(meta.xattrs)),
+        metadata=None if meta is None else _metadata(meta),
     )
+
+
+def _metadata(row: _MetadataRow) -> Metadata:
+    return Metadata(row.mtime_ns, row.uid, row.gid, row.user, row.group, tuple(row.xattrs))
 
 
 def spans(entries: Iterable[Entry], *, start: int = 0) -> Iterator[tuple[Entry, int]]:
@@ -261,7 +322,7 @@ def spans(entries: Iterable[Entry], *, start: int = 0) -> Iterator[tuple[Entry, 
     """
     at = start
     for entry in entries:
-        at += len(header(entry))
+        at += header_bytes(entry)
         yield entry, at
         at += entry.size_bytes + entry.padding_bytes
 

@@ -12,7 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from holdall.core.archive import TRAILER, header
+from holdall.core.archive import TRAILER, header, header_bytes
 from holdall.core.tree import Entry, Type
 from holdall.limits import LARGE_FILE_BYTES_MIN, PACK_BYTES_MAX, PACK_BYTES_MIN
 
@@ -43,12 +43,15 @@ class Pack:
         Args:
             contents: The hash of each small file's contents, in order.
         """
-        digest = hashlib.sha256(b"%d %d\n" % (self.lead_bytes, self.is_last))
+        parts = [b"%d %d" % (self.lead_bytes, self.is_last)]
         for entry in self.entries:
-            digest.update(header(entry))
-        for content in contents:
-            digest.update(content)
-        return digest.digest()
+            parts.append(
+                b"%b\0%b\0%d %d %b"
+                % (entry.path, entry.target, entry.mode, entry.size_bytes, entry.type.value.encode())
+            )
+            if entry.metadata is not None:
+                parts.append(header(entry))
+        return hashlib.sha256(b"\0\0".join([*parts, *contents])).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ def segments(entries: Iterable[Entry]) -> Iterator[Segment]:
     for entry in entries:
         large = is_large(entry)
         gathered.append(entry)
-        size += 512 if large else 512 + entry.size_bytes + entry.padding_bytes
+        size += header_bytes(entry) + (0 if large else entry.size_bytes + entry.padding_bytes)
         if large or size >= PACK_BYTES_MAX or (size >= PACK_BYTES_MIN and _ends_pack(entry)):
             yield Pack(lead, tuple(gathered), is_last=False)
             lead, gathered, size = 0, [], 0

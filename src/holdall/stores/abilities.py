@@ -183,6 +183,34 @@ class BulkStoring(Protocol):
 
 
 @runtime_checkable
+class Quarantining(Protocol):
+    """A store that takes a damaged blob out of the way without losing its bytes."""
+
+    async def quarantine(self, address: Address) -> str | None:
+        """Removes the blob at `address` if it does not hash to it, and keeps what is there for people to look at.
+
+        Durability: as of `Blobs.delete`; the bytes kept are no entry, and nothing ever removes them.
+
+        Returns:
+            Where they are kept, or None where nothing was done: there is no blob, or none that is damaged.
+
+        Raises:
+            StoreError: See `holdall.stores.base`.
+        """
+        ...
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """A store that knows whether it brings a key to where its entries are."""
+
+    @property
+    def has_key(self) -> bool:
+        """Whether it does."""
+        ...
+
+
+@runtime_checkable
 class Removing(Protocol):
     """A store that tells caches what was removed from it, by whatever process."""
 
@@ -201,6 +229,38 @@ class FileBacked(Protocol):
 
     def fileno(self) -> int:
         """The descriptor, valid until the reading is closed."""
+        ...
+
+
+class OpenFile(Protocol):
+    """An open entry that is a file.
+
+    Attributes:
+        info: Of the version that is open.
+    """
+
+    info: Info
+
+    def fileno(self) -> int:
+        """The descriptor, valid until it is closed."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of it. Closing twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class ThreadReading(Protocol):
+    """A store whose entries can be opened on the thread that is to read them, whichever that is."""
+
+    def open_here(self, address: Address, *, use: bool = True) -> OpenFile:
+        """Opens an entry, blocking.
+
+        Raises:
+            NotFoundError: Nothing is there.
+            StoreError: See the module.
+        """
         ...
 
 

@@ -7,19 +7,21 @@ a timer to restart) is settled under the lock of its address.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import time
 from contextlib import suppress
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, Final
 
 from holdall.core.address import Address
 from holdall.errors import AlreadySetError, DigestMismatchError
-from holdall.limits import SMALL_BYTES_MAX
+from holdall.limits import CHUNK_BYTES, SMALL_BYTES_MAX
 from holdall.stores.base import Kind
 from holdall.stores.changes import Durability
 from holdall.stores.disk import translated
-from holdall.stores.entry_file import BLOB_MODE, kind_of
+from holdall.stores.entry_file import BLOB_MODE, DAMAGED_PREFIX, kind_of
 from holdall.stores.journal_format import Change, Record
 from holdall.stores.placer import place
 
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from holdall.stores.shelf import Shelf
     from holdall.stores.spool import Spool
     from holdall.stores.stripes import Stripe
+
+_UNREADABLE: Final = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO)}
+"""What a disk or its file system says of bytes that it has lost."""
 
 _GROUP_BLOBS: Final = 64
 """Blobs that share their syncs; each holds a descriptor until it has its name."""
@@ -154,6 +159,49 @@ class BlobShelf:
             for _, spool in spools:
                 spool.close()
 
+    def quarantine(self, address: Address) -> str | None:
+        """Takes a blob that does not hash to its address out of the way, and keeps its file under another name.
+
+        The other name is durable before the entry's goes, so whatever happens the bytes have one of the two.
+
+        Returns:
+            The other name, or None where nothing was done: no blob is there, it is whole, or it is being written.
+
+        Raises:
+            StoreError: The disk failed.
+        """
+        with translated():
+            try:
+                fd = self._disk.open_read(address.name)
+            except FileNotFoundError:
+                return None
+            try:
+                # Hashed without the lock, which would hold up others; the descriptor is what the look below goes by.
+                if not _is_damaged_blob(fd, address):
+                    return None
+                with self._shelf.locked(address) as stripe:
+                    found = self._shelf.look_locked(address)
+                    if found is None or not os.path.samestat(found[1], os.fstat(fd)):
+                        return None
+                    name = self._give_other_name(address, found[1])
+                    self._shelf.remove_locked(stripe, address, Kind.BLOB)
+                return name
+            finally:
+                os.close(fd)
+
+    def _give_other_name(self, address: Address, status: os.stat_result) -> str:
+        """Links an entry's file to a name that is no entry's, or finds the link that a killed process left."""
+        for number in count(1):
+            name = f"{DAMAGED_PREFIX}{address.hex()}" + (f"-{number}" if number > 1 else "")
+            try:
+                self._disk.link_name(address.name, name)
+            except FileExistsError:
+                if not os.path.samestat(self._disk.look(name), status):
+                    continue  # an earlier damaged copy, which may hold what this one lacks
+            self._disk.sync_names()
+            return name
+        raise AssertionError  # count() does not end
+
     def put_locked(self, stripe: Stripe, spool: Spool, address: Address, *, absent: bool) -> None:
         """Stores a spooled blob; the caller holds the lock and closes the spool.
 
@@ -235,3 +283,18 @@ class BlobShelf:
                 self._disk.sync_data(fd)
         finally:
             os.close(fd)
+
+
+def _is_damaged_blob(fd: int, address: Address) -> bool:
+    """Whether an open file is a blob's, at rest, and its bytes are others than those of the address, or unreadable."""
+    status, digest = os.fstat(fd), hashlib.sha256()
+    if kind_of(status) is not Kind.BLOB:
+        return False
+    try:
+        while piece := os.read(fd, CHUNK_BYTES):
+            digest.update(piece)
+    except OSError as error:
+        if error.errno not in _UNREADABLE:
+            raise
+        return True
+    return digest.digest() != address and os.fstat(fd).st_size == status.st_size

@@ -147,6 +147,10 @@ class DirectoryStore:
         """Opens an entry; see `Blobs.get`."""
         return await self._run(self._open, address, span, use=use)
 
+    def open_here(self, address: Address, *, use: bool = True) -> FileReading:
+        """Opens an entry on the calling thread, whichever that is; see `ThreadReading`."""
+        return self._open(address, WHOLE, use=use)
+
     async def stat(self, address: Address, *, use: bool = True) -> Info:
         """Looks at an entry; see `Blobs.stat`."""
         return await self._run(self._shelf.stat, address, use=use)
@@ -241,6 +245,13 @@ class DirectoryStore:
     def put_now(self, data: bytes, done: Callable[[Address | HoldallError], None]) -> None:
         """Stores small bytes without waiting; see `Immediate.put_now`."""
         self._small_writes.put(data, done)
+
+    # --- Quarantining ---
+
+    async def quarantine(self, address: Address) -> str | None:
+        """Takes a damaged blob out of the way; returns the file that has its bytes. See `Quarantining`."""
+        name = await self._run(self._blobs.quarantine, address)
+        return None if name is None else os.path.join(self.path, name)
 
     # --- Removing ---
 

@@ -202,7 +202,7 @@ class Disk:
 
     def sync_all(self) -> None:
         """Returns when everything written to the file system so far survives a power cut."""
-        _syncfs(self.fd)
+        sync_file_system(self.fd)
 
     # --- room ---
 
@@ -257,8 +257,9 @@ def _load_syncfs() -> ctypes._NamedFuncPointer | None:
 _SYNCFS: Final = _load_syncfs()
 
 
-def _syncfs(fd: int) -> None:
-    """syncfs(2), which Python does not wrap; ctypes releases the GIL while it waits."""
+def sync_file_system(fd: int) -> None:
+    """Returns when everything written so far to the file system that `fd` is on survives a power cut."""
+    # syncfs(2), which Python does not wrap; ctypes releases the GIL while it waits.
     if _SYNCFS is None:
         os.sync()
     elif _SYNCFS(fd) != 0:

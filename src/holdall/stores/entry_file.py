@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 BLOB_MODE: Final = 0o444
 SLOT_MODE: Final = 0o644
 TEMPORARY_PREFIX: Final = ".holdall-tmp-"
+DAMAGED_PREFIX: Final = ".holdall-damaged-"
+"""What is kept of a damaged blob; no entry, and never removed."""
 
 
 _KIND_OF_MODE: Final = {stat.S_IFREG | BLOB_MODE: Kind.BLOB, stat.S_IFREG | SLOT_MODE: Kind.SLOT}

@@ -1,0 +1,131 @@
+"""`holdall checkout`: a commit back into a directory."""
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from holdall.cli import output
+from holdall.cli.exit_codes import DONE
+from holdall.cli.options import DEFAULTS, Common, with_store
+from holdall.cli.progress import Progress
+from holdall.core.address import Address
+from holdall.errors import UsageError
+from holdall.limits import STORE_JOBS_MAX
+
+if TYPE_CHECKING:
+    from holdall.snapshot.checkout import Report
+    from holdall.stores.base import Store
+
+_NAME_CHARS = 12
+
+
+def checkout(
+    address: str,
+    directory: str | None = None,
+    /,
+    *,
+    path: Annotated[tuple[str, ...], Parameter(metavar="PATH", consume_multiple=False)] = (),
+    overwrite: bool = False,
+    delete: bool = False,
+    dry_run: bool = False,
+    jobs: Annotated[int | None, Parameter(metavar="N")] = None,
+    common: Common = DEFAULTS,
+) -> int:
+    """Restores a commit into a directory, and prints which. Every byte is checked before it is used.
+
+    A directory that is missing or empty is built beside its place and gets its name when it is whole; an interrupted
+    run is gone on from by the next. In one that is not empty, what is already as it should be is left alone, what is
+    missing is made, and nothing else is changed unless you ask for it. Nothing is written through a symlink. With
+    --json, the result is {"address", "directory", "entries", "files", "files_bytes", "left", "deleted", "troubles"};
+    in a dry run each line is {"change", "path"}.
+
+    Args:
+        address: The commit.
+        directory: Where to; by default a new directory named by the first 12 digits of the address.
+        path: Restore only this file or directory of the commit; may be given several times.
+        overwrite: Replace what differs from the commit.
+        delete: Delete what the commit does not have. What `holdall commit` would leave out, such as .git and what
+            .gitignore names, is kept.
+        dry_run: Change nothing; print what would be added (A), replaced (M) and deleted (D).
+        jobs: Threads that unpack and compare; by default one per processor.
+        common: The options of every command.
+    """
+    commit = Address.parse_text(address)
+    _check_jobs(jobs)
+    where = _where(commit, directory)
+
+    async def work(store: "Store") -> int:
+        from holdall.snapshot.checkout import Wish  # noqa: PLC0415 - with the parser's, its imports would be too slow
+        from holdall.snapshot.checkout import checkout as restore  # noqa: PLC0415 - as above
+        from holdall.snapshot.reading import THREADS, open_commit  # noqa: PLC0415 - as above
+
+        threads = jobs or THREADS
+        wish = Wish(
+            directory=where,
+            paths=[os.fsencode(one) for one in path],
+            replace=overwrite,
+            delete=delete,
+            dry_run=dry_run,
+            threads=threads,
+        )
+        with Progress("Restoring", None, quiet=common.quiet) as progress:
+            shown = 0
+
+            def advance(doing: str, done_bytes: int, total_bytes: int) -> None:
+                nonlocal shown
+                progress.relabel(doing)
+                progress.expect(total_bytes)
+                progress.add(done_bytes - shown)
+                shown = done_bytes
+
+            def change(letter: str, changed: bytes) -> None:
+                if dry_run:
+                    _show_change(letter, changed, common)
+
+            async with await open_commit(store, commit, threads=threads) as reader:
+                report = await restore(reader, wish, on_change=change, on_progress=advance)
+        if not dry_run:
+            _show(commit, report, common)
+        return DONE
+
+    return with_store(common, work)
+
+
+def _check_jobs(jobs: int | None) -> None:
+    if jobs is not None and not 1 <= jobs <= STORE_JOBS_MAX:
+        raise UsageError(f"--jobs is between 1 and {STORE_JOBS_MAX}.")
+
+
+def _where(commit: Address, directory: str | None) -> str:
+    if directory == "" or "\0" in (directory or ""):
+        raise UsageError("The directory has no name.")
+    return commit.hex()[:_NAME_CHARS] if directory is None else os.path.expanduser(directory)
+
+
+def _show_change(letter: str, path: bytes, common: Common) -> None:
+    if common.json:
+        output.document({"change": letter, "path": os.fsdecode(path)})
+    else:
+        output.path_line(f"{letter} ", path)
+
+
+def _show(commit: Address, report: "Report", common: Common) -> None:
+    if common.json:
+        told = {name: getattr(report, name) for name in report.__slots__}
+        output.document({"address": commit.path, **told})
+        return
+    output.line(report.directory)
+    if common.quiet:
+        return
+    from holdall.core.units import format_size  # noqa: PLC0415 - for this line only
+
+    for trouble in report.troubles:
+        output.note(trouble)
+    words = f"{output.count(report.entries, 'entry', 'entries')}: {output.count(report.files, 'file')} "
+    words += f"({format_size(report.files_bytes)}) written"
+    if report.left:
+        words += f", {output.count(report.left, 'entry', 'entries')} left alone"
+    if report.deleted:
+        words += f", {report.deleted:,} deleted"
+    output.note(f"{words}.")

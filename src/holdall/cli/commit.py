@@ -1,0 +1,153 @@
+"""`holdall commit`: a directory tree into the store, under one address."""
+
+import os
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from holdall.cli import output
+from holdall.cli.exit_codes import DONE, FAILED
+from holdall.cli.options import DEFAULTS, Common, with_store
+from holdall.cli.progress import Progress
+from holdall.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from holdall.core.address import Address
+    from holdall.snapshot.commit import Report
+    from holdall.snapshot.walk import Found, Skipped
+    from holdall.stores.base import Store
+
+
+def commit(
+    directory: Annotated[str, Parameter(show_default=False)] = ".",
+    /,
+    *,
+    ref: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    message: Annotated[str, Parameter(name=["--message", "-m"], metavar="TEXT", show_default=False)] = "",
+    exclude: Annotated[tuple[str, ...], Parameter(metavar="GLOB", show_default=False)] = (),
+    no_ignore: bool = False,
+    one_file_system: bool = False,
+    preserve: bool = False,
+    codec: Literal["zstd", "gzip", "none"] = "zstd",
+    run: Annotated[str | None, Parameter(metavar="CMD")] = None,
+    dry_run: bool = False,
+    no_cache: bool = False,
+    common: Common = DEFAULTS,
+) -> int:
+    """Stores a directory tree and prints its address: the same tree has the same address on every machine.
+
+    Only what the store lacks is sent. `.git` is left out, and what .gitignore and .holdallignore name. With --json, the
+    result is {"address", "entries", "size_bytes", "chunks", "sent_chunks", "sent_bytes", "skipped"}.
+
+    Args:
+        directory: The tree; the current directory if none is named.
+        ref: Also add the commit to the history of this name; see `holdall log`.
+        message: What to say of it in that history.
+        exclude: Leave out what matches, written as in .gitignore; may be given several times.
+        no_ignore: Take everything, `.git` included.
+        one_file_system: Do not descend into other file systems.
+        preserve: Also keep times, owners, all mode bits, extended attributes and hard links: a full backup.
+        codec: How chunks are compressed: restored by `tar --zstd -x`, `tar -xz` or `tar -x`.
+        run: Also print lines that fetch this version and run a command in it.
+        dry_run: Send nothing; say how much would be sent.
+        no_cache: Read every file, whatever is remembered of earlier commits.
+        common: The options of every command.
+    """
+    if message and ref is None:
+        raise UsageError("--message goes with --ref.")
+    root = os.path.abspath(os.path.expanduser(directory))
+
+    async def work(store: "Store") -> int:
+        from holdall.core.codec import Codec  # noqa: PLC0415 - with the parser's, its imports would be too slow
+        from holdall.snapshot.commit import Committer  # noqa: PLC0415 - as above
+        from holdall.snapshot.file_cache import FileCache, cache_path  # noqa: PLC0415 - as above
+
+        slot = None if ref is None else _slot_of(ref, message, common)  # what is wrong with it is said beforehand
+        walk = _walker(root, exclude, take_all=no_ignore, one_file_system=one_file_system, preserve=preserve)
+        cache = FileCache(None if no_cache else cache_path(_cache_folder(), root, f"{codec} {preserve}"))
+        with Progress("Committing", None, quiet=common.quiet) as progress:
+            shown = 0
+
+            def advance(report: "Report") -> None:
+                nonlocal shown
+                progress.add(report.size_bytes - shown)
+                shown = report.size_bytes
+
+            committer = Committer(store, codec=Codec(codec), dry_run=dry_run, on_progress=advance)
+            report = await committer.commit(root, walk, cache)
+        if slot is not None and report.address is not None:
+            await _record(store, slot, report.address.path, message)
+        _show(report, common)
+        if run is not None and report.address is not None:
+            from holdall.cli.run_lines import run_lines  # noqa: PLC0415 - seldom asked for
+
+            for text in run_lines(common.where(), report.address, codec, report.depth, run):
+                output.line(text)
+        return FAILED if report.skipped else DONE
+
+    return with_store(common, work)
+
+
+def _walker(
+    root: str, exclude: tuple[str, ...], *, take_all: bool, one_file_system: bool, preserve: bool
+) -> "Callable[[Callable[[Skipped], None]], Iterator[Found]]":
+    from holdall.snapshot.ignore import Ignore  # noqa: PLC0415 - slow to import
+    from holdall.snapshot.walk import walk  # noqa: PLC0415 - as above
+
+    ignore = Ignore(root, exclude=exclude, take_all=take_all)
+    return lambda on_skip: walk(
+        root, ignore=ignore, preserve=preserve, one_file_system=one_file_system, on_skip=on_skip
+    )
+
+
+def _cache_folder() -> str:
+    from platformdirs import user_cache_dir  # noqa: PLC0415 - slow to import
+
+    return user_cache_dir("holdall", appauthor=False)
+
+
+def _slot_of(ref: str, message: str, common: Common) -> "Address":
+    from holdall.cli.ref_secret import ref_secret  # noqa: PLC0415 - needed for a ref only
+    from holdall.snapshot import history  # noqa: PLC0415 - as above
+
+    history.check_message(message)
+    return history.ref_address(ref_secret(quiet=common.quiet), ref)
+
+
+async def _record(store: "Store", slot: "Address", address: str, message: str) -> None:
+    import time  # noqa: PLC0415 - needed for a ref only
+
+    from holdall.snapshot import history  # noqa: PLC0415 - as above
+
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    await history.record(store, slot, history.Record(address, now, message))
+
+
+def _show(report: "Report", common: Common) -> None:
+    for skipped in report.skipped:
+        output.note(f"{os.fsdecode(skipped.path)!r} was left out: {skipped.reason}.")
+    if common.json:
+        output.document(
+            {
+                "address": None if report.address is None else report.address.path,
+                "entries": report.entries,
+                "size_bytes": report.size_bytes,
+                "chunks": report.chunks,
+                "sent_chunks": report.sent_chunks,
+                "sent_bytes": report.sent_bytes,
+                "skipped": [os.fsdecode(skipped.path) for skipped in report.skipped],
+            }
+        )
+    elif report.address is not None:
+        output.line(report.address.path)
+    if not common.quiet and not common.json:
+        from holdall.core.units import format_size  # noqa: PLC0415 - for this line only
+
+        sent = "would be sent" if report.address is None else "sent"
+        output.note(
+            f"{output.count(report.entries, 'entry', 'entries')}, {format_size(report.size_bytes)} in "
+            f"{output.count(report.chunks, 'chunk')}; "
+            f"{format_size(report.sent_bytes)} {sent}."
+        )

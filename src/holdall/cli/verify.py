@@ -1,0 +1,207 @@
+"""`holdall verify`: a whole store, or one entry, read and held to its address."""
+
+import os
+import re
+import sys
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from holdall.cli import output
+from holdall.cli.exit_codes import DAMAGED, DONE, FAILED
+from holdall.cli.options import DEFAULTS, Common
+from holdall.cli.progress import Progress
+from holdall.core.address import SUFFIX, Address
+from holdall.core.units import format_size
+from holdall.errors import AddressError, DamageError, UsageError
+from holdall.limits import STORE_JOBS, STORE_JOBS_MAX
+from holdall.stores.base import Kind
+from holdall.stores.opening import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from holdall.snapshot.verify_store import StoreVerification, VerifyReport
+    from holdall.snapshot.whole_store import Trouble
+    from holdall.stores.base import Store
+
+
+def verify(
+    what: Annotated[str | None, Parameter(name="ADDRESS|STORE")] = None,
+    /,
+    *,
+    sample: Annotated[str | None, Parameter(metavar="SHARE")] = None,
+    quarantine: bool = False,
+    jobs: Annotated[int, Parameter(metavar="N")] = STORE_JOBS,
+    common: Common = DEFAULTS,
+) -> int:
+    """Reads every blob of a store, or what is at one address, and holds it to its hash. This is no use of them.
+
+    Prints the address of each blob that is damaged or cannot be read; if there is one, the exit code is 4. Slots have
+    no hash: it is only seen whether they can be read. Of a commit, every blob that it is made of is verified, and that
+    they make up the tree that it names. With --json, each line is {"address", "slug", "message",
+    "set_aside"}, and the last one {"blobs", "blobs_bytes", "slots", "damaged", "refused", "set_aside"}; for an address
+    the only one is {"address", "kind", "size_bytes"}.
+
+    Args:
+        what: An address, or a store as --store takes it; the default store where nothing is named.
+        sample: Read only a random part of the store, such as 1%.
+        quarantine: Take damaged blobs out of the way, so that right bytes can take their place. A directory keeps them
+            as .holdall-damaged-<hash>; a server deletes them, for its API key.
+        jobs: Entries under way at once.
+        common: The options of every command.
+    """
+    if not 1 <= jobs <= STORE_JOBS_MAX:
+        raise UsageError(f"--jobs is between 1 and {STORE_JOBS_MAX}.")
+    share = 1.0 if sample is None else _share(sample)
+    address = None if what is None else _address(what)
+    if address is not None:
+        if sample is not None:
+            raise UsageError("--sample is for whole stores.")
+        return _verify_address(address, common, quarantine=quarantine)
+    return _verify_store(what, common, share=share, jobs=jobs, quarantine=quarantine)
+
+
+def _verify_store(named: str | None, common: Common, *, share: float, jobs: int, quarantine: bool) -> int:
+    """Verifies a whole store, or a random part of it."""
+    if named is not None and common.store is not None and named != common.store:
+        raise UsageError("There are two stores to look at.", hint="Name one.")
+    common = common if named is None else replace(common, store=named)
+
+    async def work(store: "Store") -> int:
+        from holdall.snapshot.verify_store import StoreVerification  # noqa: PLC0415 - brings asyncio with it
+
+        with Progress("Verifying", None, quiet=common.quiet) as progress:
+
+            def count(size_bytes: int) -> None:
+                progress.add(size_bytes)
+                progress.relabel(f"Verifying, {run.report.seen:,} entries")
+
+            run = StoreVerification(store, share=share, jobs=jobs, quarantine=quarantine, count=count)
+            await _report_troubles(run, progress, common)
+        report = run.report
+        if common.json:
+            output.document({name: getattr(report, name) for name in report.__slots__})
+        elif not common.quiet:
+            output.note(_summary(report, quarantine=quarantine))
+        return DAMAGED if report.damaged else FAILED if report.refused else DONE
+
+    return _with_existing_store(common, work)
+
+
+async def _report_troubles(run: "StoreVerification", progress: Progress, common: Common) -> None:
+    """Goes through the store; on a terminal also finds out, beside that, how much there is."""
+    import asyncio  # noqa: PLC0415 - see the parser's imports
+    from contextlib import aclosing  # noqa: PLC0415 - as above
+
+    async def expect() -> None:
+        total = await run.size_bytes()
+        if total is not None:
+            progress.expect(total)
+
+    sizing = asyncio.create_task(expect()) if sys.stderr.isatty() and not common.quiet else None
+    try:
+        async with aclosing(run.troubles()) as troubles:
+            async for trouble in troubles:
+                _show(trouble, common)
+    finally:
+        if sizing is not None:
+            sizing.cancel()
+            await asyncio.gather(sizing, return_exceptions=True)
+
+
+def _verify_address(address: Address, common: Common, *, quarantine: bool) -> int:
+    """Verifies what is at one address."""
+
+    async def work(store: "Store") -> int:
+        from holdall.cli.verify_commit import is_commit, verify_commit  # noqa: PLC0415 - brings asyncio with it
+        from holdall.snapshot.verify_store import look_twice, set_aside  # noqa: PLC0415 - as above
+        from holdall.snapshot.whole_store import Trouble  # noqa: PLC0415 - as above
+
+        with Progress("Verifying", None, quiet=common.quiet) as progress:
+            found = await look_twice(store, address, count=progress.add)
+            if not isinstance(found, Trouble) and await is_commit(store, found):
+                show = partial(_show, common=common)
+                return await verify_commit(store, address, progress, common, quarantine=quarantine, show=show)
+        if isinstance(found, Trouble):
+            if found.is_damage and quarantine:
+                found = replace(found, set_aside=await set_aside(store, found))
+            _show(found, common)
+            return DAMAGED if found.is_damage else FAILED
+        if found.kind is Kind.SLOT:
+            raise UsageError(f"{address} holds a slot, which has no hash to be held to.")
+        if common.json:
+            output.document({"address": address.path, "kind": found.kind.value, "size_bytes": found.size_bytes})
+        elif not common.quiet:
+            output.note(f"{address} is whole ({format_size(found.size_bytes)}).")
+        return DONE
+
+    return _with_existing_store(common, work)
+
+
+def _with_existing_store(common: Common, work: "Callable[[Store], Awaitable[int]]") -> int:
+    """Opens the store, which is not made if it is missing, does the work, and closes it."""
+    import asyncio  # noqa: PLC0415 - slow to import; --help and wrong use do without
+
+    async def done() -> int:
+        store = await open_store(common.where(), api_key=common.api_key(), create=False)
+        try:
+            return await work(store)
+        finally:
+            await store.aclose()
+
+    return asyncio.run(done())
+
+
+def _show(trouble: "Trouble", common: Common) -> None:
+    """Damage is the result, on standard output; what only could not be looked at is said beside it."""
+    error = trouble.error
+    if not trouble.is_damage:
+        output.failure(error, as_json=common.json)
+    elif common.json:
+        told = {"slug": error.slug, "message": error.message, "set_aside": trouble.set_aside}
+        output.document({"address": trouble.address.path, **told})
+    else:
+        output.line(trouble.address.path)
+        if not isinstance(error, DamageError):
+            output.failure(error)
+    output.flush()
+
+
+def _summary(report: "VerifyReport", *, quarantine: bool) -> str:
+    blobs = f"{report.blobs:,} blob{'' if report.blobs == 1 else 's'}"
+    words = f"verified {blobs} ({format_size(report.blobs_bytes)}), {report.damaged:,} damaged"
+    if quarantine and report.damaged:
+        words += f", {report.set_aside:,} of them taken out of the way"
+    if report.refused:
+        words += f", {report.refused:,} refused"
+    if report.slots:
+        words += (
+            "; read 1 slot, which has no hash"
+            if report.slots == 1
+            else f"; read {report.slots:,} slots, which have no hash"
+        )
+    if report.damaged and not quarantine:
+        words += ". --quarantine takes damaged blobs out of the way"
+    return words
+
+
+def _address(text: str) -> Address | None:
+    """The address that a word is, or None where it can only be a store."""
+    try:
+        return Address.parse_text(text)
+    except AddressError:
+        if text.endswith(SUFFIX) and not os.path.isdir(text):
+            raise
+        return None
+
+
+def _share(text: str) -> float:
+    """Reads a percentage above 0."""
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d{1,9})?)\s*%", text.strip(), re.ASCII)
+    share = float(found[1]) / 100 if found else 0.0
+    if not 0 < share <= 1:
+        raise UsageError(f"{text[:40]!r} is no part of a store.", hint="Write a percentage, such as 1% or 0.1%.")
+    return share

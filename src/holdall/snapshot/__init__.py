@@ -1,0 +1,1 @@
+"""Commits of directory trees, and copies of whole stores."""

@@ -1,0 +1,289 @@
+"""From a tree to chunks: read, cut, compress, on a few threads, in the order of the archive and no further ahead.
+
+Reading, hashing, cutting and compressing all leave the interpreter free while they run, so threads use every core. The
+chunks come out in the order of the archive; how many are under way bounds the memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from holdall.core.address import Address
+from holdall.core.chunking import cut
+from holdall.core.packing import Large, Pack, is_large, pack_bytes, segments
+from holdall.core.tree import Type, shown
+from holdall.errors import ChangedError
+from holdall.snapshot.file_cache import Chunk
+from holdall.snapshot.sources import LargeFile, Sources
+from holdall.snapshot.walk import Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from concurrent.futures import Executor
+
+    from holdall.core.codec import Codec
+    from holdall.core.tree import Entry
+    from holdall.snapshot.file_cache import FileCache
+    from holdall.snapshot.walk import Found, Signature
+
+_AHEAD: Final = 5
+"""Chunks under way at once: enough for a few cores, and at most 10 MiB before compression."""
+
+
+class UnreadableError(Exception):
+    """A large file cannot be read; the tree has to be walked again without it.
+
+    Args:
+        path: Its path.
+        reason: Why.
+    """
+
+    def __init__(self, path: bytes, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+
+@dataclass(slots=True)
+class _Run:
+    """The chunks of a large file so far, in their order."""
+
+    chunks: list[Chunk]
+    signature: Signature | None = None
+    read_ns: int = 0
+
+
+@dataclass(slots=True)
+class Built:
+    """A chunk of the archive.
+
+    Attributes:
+        chunk: Its address, and its length before compression.
+        data: As it is stored; None where it was stored before, and was not made again.
+        rebuild: Makes `data` after all.
+        entries: What the index gets with this chunk, the contents of files known.
+        run: Of a large file, what it is part of.
+    """
+
+    chunk: Chunk
+    data: bytes | None
+    rebuild: Callable[[], bytes]
+    entries: tuple[Entry, ...] = ()
+    run: _Run | None = None
+
+
+_Step: TypeAlias = "Future[Built]"
+
+
+class Builder:
+    """Builds the chunks of one tree, once.
+
+    Args:
+        sources: Its files.
+        codec: How chunks are compressed.
+        cache: What is known from earlier commits.
+        executor: Threads to compress on.
+        on_skip: Told of files that could not be read.
+    """
+
+    def __init__(
+        self,
+        sources: Sources,
+        codec: Codec,
+        cache: FileCache,
+        executor: Executor,
+        on_skip: Callable[[Skipped], None],
+    ) -> None:
+        self._sources = sources
+        self._codec = codec
+        self._cache = cache
+        self._executor = executor
+        self._on_skip = on_skip
+        self._found: dict[bytes, Found] = {}
+
+    def build(self, tree: Iterable[Found]) -> Iterator[Built]:
+        """Yields the chunks of the archive in order.
+
+        Args:
+            tree: As `walk` finds it.
+
+        Raises:
+            ChangedError: A file changed too much while it was read.
+            UnreadableError: A large file cannot be read.
+            OSError: The tree cannot be read.
+        """
+        under_way: deque[_Step] = deque()
+        try:
+            for step in self._steps(tree):
+                under_way.append(step)
+                if len(under_way) >= _AHEAD:
+                    yield self._came(under_way.popleft())
+            while under_way:
+                yield self._came(under_way.popleft())
+        finally:
+            for step in under_way:
+                step.cancel()
+
+    def _came(self, step: _Step) -> Built:
+        built = step.result()
+        if built.run is not None:
+            built.run.chunks.append(built.chunk)
+            for entry in built.entries:  # with the last of its chunks a large file's contents are known
+                if built.run.signature is not None and entry.content is not None:
+                    run = built.run
+                    self._cache.keep_file(entry.path, built.run.signature, entry.content, run.read_ns, run.chunks)
+        return built
+
+    def _steps(self, tree: Iterable[Found]) -> Iterator[_Step]:
+        for segment in segments(self._noted(tree)):
+            if isinstance(segment, Large):
+                yield from self._large(self._found.pop(segment.entry.path))
+                continue
+            found = {entry.path: self._found.pop(entry.path) for entry in segment.entries if _is_small(entry)}
+            yield self._executor.submit(self._pack, segment, found)
+
+    def _noted(self, tree: Iterable[Found]) -> Iterator[Entry]:
+        """The tree's entries, each with its file's signature kept until its segment is built."""
+        for found in tree:
+            if found.entry.type is Type.FILE:
+                self._found[found.entry.path] = found
+            yield found.entry
+
+    # --- packs ---
+
+    def _pack(self, pack: Pack, found: dict[bytes, Found]) -> Built:
+        known = self._known(pack, found)
+        if known is not None:
+            chunk, entries = known
+            return Built(chunk, None, partial(self._rebuild_pack, pack, found, chunk), entries)
+        data, entries, chunk = self._make_pack(pack, found)
+        return Built(chunk, data, lambda: data, _indexed(entries))
+
+    def _known(self, pack: Pack, found: dict[bytes, Found]) -> tuple[Chunk, tuple[Entry, ...]] | None:
+        """What the pack became when nothing in it was different."""
+        entries: list[Entry] = []
+        contents: list[bytes] = []
+        for entry in pack.entries:
+            file = found.get(entry.path)
+            if file is None or file.signature is None:
+                entries.append(entry)
+                continue
+            content = self._cache.content(entry.path, file.signature)
+            if content is None:
+                return None
+            contents.append(content)
+            entries.append(entry.read(content, entry.size_bytes, entry.mode))
+        chunk = self._cache.pack(pack.key(contents))
+        return None if chunk is None else (chunk, _indexed(tuple(entries)))
+
+    def _make_pack(self, pack: Pack, found: dict[bytes, Found]) -> tuple[bytes, tuple[Entry, ...], Chunk]:
+        entries: list[Entry] = []
+        contents: list[bytes] = []
+        for entry in pack.entries:
+            file = found.get(entry.path)
+            if file is None:
+                entries.append(entry)
+                continue
+            try:
+                read = self._sources.read_small(file)
+            except OSError as error:
+                self._on_skip(Skipped(entry.path, error.strerror or str(error)))
+                continue
+            if read is None:  # gone since the walk
+                continue
+            entries.append(read.entry)
+            contents.append(read.data)
+            if read.signature is not None and read.entry.content is not None:
+                self._cache.keep_file(entry.path, read.signature, read.entry.content, read.read_ns)
+        made = replace(pack, entries=tuple(entries))
+        raw = pack_bytes(made, contents)
+        data = self._codec.compress(raw)
+        chunk = Chunk(bytes(Address.of(data)), len(raw))
+        self._cache.keep_pack(made.key(entry.content for entry in entries if entry.content is not None), chunk)
+        return data, made.entries, chunk
+
+    def _rebuild_pack(self, pack: Pack, found: dict[bytes, Found], chunk: Chunk) -> bytes:
+        data, _, made = self._make_pack(pack, found)
+        if made != chunk:
+            raise ChangedError("A file changed while the tree was read.")
+        return data
+
+    # --- large files ---
+
+    def _large(self, found: Found) -> Iterator[_Step]:
+        path, signature = found.entry.path, found.signature
+        content = None if signature is None else self._cache.content(path, signature)
+        known = None if signature is None else self._cache.chunks(path, signature)
+        if known is not None and content is not None:
+            yield from self._known_chunks(found, known, content)
+            return
+        file = self._open_large(found)
+        try:
+            run, at, waiting = _Run([], read_ns=file.read_ns), 0, b""
+            for raw in cut(file, found.entry.size_bytes):
+                if waiting:
+                    yield self._executor.submit(self._chunk, found, run, waiting, at)
+                    at += len(waiting)
+                waiting = raw
+            run.signature = file.signature
+            done = replace(found.entry, content=file.content)
+            yield self._executor.submit(self._chunk, found, run, waiting, at, (done,))
+        except OSError as error:
+            raise UnreadableError(path, error.strerror or str(error)) from error
+        finally:
+            file.close()
+
+    def _open_large(self, found: Found) -> LargeFile:
+        try:
+            fd = self._sources.open(found)
+        except OSError as error:
+            raise UnreadableError(found.entry.path, error.strerror or str(error)) from error
+        if fd is None:
+            raise ChangedError(f"{shown(found.entry.path)!r} went away while the tree was read.")
+        return LargeFile(fd, found.entry)
+
+    def _known_chunks(self, found: Found, known: list[Chunk], content: Address) -> Iterator[_Step]:
+        at = 0
+        for number, chunk in enumerate(known, start=1):
+            entries = (replace(found.entry, content=content),) if number == len(known) else ()
+            step: _Step = Future()
+            step.set_result(Built(chunk, None, partial(self._read_again, found, chunk, at), entries))
+            yield step
+            at += chunk.size_bytes
+
+    def _chunk(self, found: Found, run: _Run, raw: bytes, at: int, entries: tuple[Entry, ...] = ()) -> Built:
+        data = self._codec.compress(raw)
+        chunk = Chunk(bytes(Address.of(data)), len(raw))
+        return Built(chunk, data, partial(self._read_again, found, chunk, at), entries, run)
+
+    def _read_again(self, found: Found, chunk: Chunk, at: int) -> bytes:
+        fd = self._sources.open(found)
+        if fd is None:
+            raise ChangedError(f"{shown(found.entry.path)!r} went away while the tree was read.")
+        try:
+            raw = b""
+            while len(raw) < chunk.size_bytes:
+                piece = os.pread(fd, chunk.size_bytes - len(raw), at + len(raw))
+                if not piece:
+                    break
+                raw += piece
+        finally:
+            os.close(fd)
+        data = self._codec.compress(raw)
+        if Address.of(data) != chunk.address:
+            raise ChangedError(f"{shown(found.entry.path)!r} changed while the tree was read.")
+        return data
+
+
+def _is_small(entry: Entry) -> bool:
+    return entry.type is Type.FILE and not is_large(entry)
+
+
+def _indexed(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Without the large files, whose contents are not known yet."""
+    return tuple(entry for entry in entries if not is_large(entry))

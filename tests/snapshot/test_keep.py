@@ -1,0 +1,67 @@
+"""Keeping a commit uses all that it is made of, and tells what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+
+import pytest
+from making import file, folder, made
+
+from holdall.core.address import Address
+from holdall.core.codec import Codec
+from holdall.snapshot.keep import keep
+from holdall.stores.memory import MemoryStore
+
+TREE = [folder("a"), file("a/f", random.Random(5).randbytes(2_000_000)), file("b", b"2")]
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_each_blob_of_a_commit_is_used(depth: int) -> None:
+    async def run() -> tuple[dict[Address, int], set[Address], int]:
+        clock = itertools.count()
+        store = MemoryStore(clock_ns=lambda: next(clock))
+        other = await store.put(b"something else")
+        commit = made(TREE, depth=depth)
+        address = await commit.put(store)
+        before = {info.address: info.used_ns async for info in store.entries()}
+        report = await keep(store, address)
+        after = {info.address: info.used_ns async for info in store.entries()}
+        assert report.missing == []
+        assert after[other] == before[other]
+        return (
+            {place: after[place] - before[place] for place in before},
+            {Address.of(blob) for blob in commit.blobs()},
+            report.members,
+        )
+
+    later, blobs, members = asyncio.run(run())
+
+    assert {place for place, passed in later.items() if passed} == blobs
+    assert members == len(blobs)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_what_is_missing_is_named_and_the_rest_is_kept(depth: int) -> None:
+    async def run(gone: list[Address]) -> list[Address]:
+        store = MemoryStore()
+        address = await made(TREE, depth=depth).put(store)
+        for place in gone:
+            await store.delete(place)
+        return (await keep(store, address)).missing
+
+    blobs = [Address.of(blob) for blob in made(TREE, depth=depth).blobs()]
+    for gone in ([blobs[1]], [blobs[0], blobs[2]], *[[blob] for blob in blobs[3:-1]]):
+        assert sorted(asyncio.run(run(gone))) == sorted(gone)
+
+
+def test_a_chunk_that_comes_twice_is_missed_once() -> None:
+    async def run() -> list[Address]:
+        store = MemoryStore()
+        commit = made([file("a", bytes(9_000_000))], Codec.NONE)
+        address = await commit.put(store)
+        await store.delete(Address.of(commit.chunks[2]))
+        return (await keep(store, address)).missing
+
+    assert len(asyncio.run(run())) == 1
