@@ -616,15 +616,19 @@ MANY = [file(f"f{number:02}", random.Random(number).randbytes(400_000)) for numb
 
 def test_an_interrupted_run_is_gone_on_from(tmp_path: Path) -> None:
     out, store = tmp_path / "out", Breaking()
-    store.left = 20
-    with pytest.raises(MemberNotFoundError):
-        restore(MANY, out, store)
     half = building(out, MANY)
-    written = {path.name: path.stat().st_ino for path in half.iterdir()}
+    written: dict[str, int] = {}
+    for _ in range(10):  # how much is written before the break depends on the threads
+        store.left = 20
+        with pytest.raises(MemberNotFoundError):
+            restore(MANY, out, store)
+        written = {path.name: path.stat().st_ino for path in half.iterdir()}
+        if len(written) > 2:
+            break
     store.left = 10**9
     report = restore(MANY, out, store)
 
-    assert 2 < len(written) < 20
+    assert 2 < len(written) < len(MANY)
     assert tree_of(out) == MANY
     assert report.left >= len(written) - 1
     assert sum((out / name).stat().st_ino == inode for name, inode in written.items()) >= len(written) - 1
