@@ -125,10 +125,10 @@ def test_two_who_commit_at_once_both_leave_their_entry(tmp_path: Path, tree: Pat
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
-    tree: Path, home: dict[str, str], words: list[str], code: int, said: bytes
+    tmp_path: Path, tree: Path, home: dict[str, str], words: list[str], code: int, said: bytes
 ) -> None:
     words = [word.format(port=free_port()) for word in words]
-    store = [] if "--store" in words else ["--store", str(tree.parent / "store")]
+    store = [] if "--store" in words else ["--store", str(tmp_path / "store")]
     done = run_cli("commit", *words, *store, env=home, cwd=tree)
 
     assert (done.returncode, done.stdout) == (code, b"")

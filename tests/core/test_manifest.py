@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import subprocess
+from hashlib import sha256
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ from holdall.core.codec import Codec
 from holdall.core.manifest import Manifest, decode_manifest, decode_sizes, encode_sizes, index_parts, nested, read_index
 from holdall.core.tree import Entry, Metadata, Type
 from holdall.errors import CommitError, DamageError, TreeError
-from holdall.limits import CHUNK_RAW_BYTES_MAX, MANIFEST_LINES_MAX
+from holdall.limits import CHUNK_RAW_BYTES_MAX, INDEX_PART_BYTES, INDEX_PART_BYTES_MAX, MANIFEST_LINES_MAX
 from support import need_tool
 
 A, B, C = Address.of(b"a"), Address.of(b"b"), Address.of(b"c")
@@ -91,6 +92,31 @@ def test_an_edit_changes_one_part_of_an_index() -> None:
 
     assert len(before) > 20
     assert len(set(after) - set(before)) == 1
+
+
+def test_names_of_somebodys_choosing_make_no_part_that_is_longer_than_a_reader_takes() -> None:
+    long = b"/".join([b"n" * 250] * 20)
+    paths = [path for path in (b"%05d" % number + long for number in range(3000)) if sha256(path).digest()[1]]
+    parts = list(index_parts([Entry(path, Type.FILE, 0o644, 1, A) for path in paths]))
+
+    assert max(map(len, parts)) < 2 * INDEX_PART_BYTES
+    assert sum(map(len, parts)) > 10_000_000
+
+
+def test_more_attributes_than_a_reader_takes_are_refused() -> None:
+    most = Metadata(0, 0, 0, xattrs=((b"user.a", bytes(INDEX_PART_BYTES_MAX // 2 - 1000)),))
+    more = Metadata(0, 0, 0, xattrs=((b"user.a", bytes(INDEX_PART_BYTES_MAX // 2)),))
+
+    assert all(len(part) < INDEX_PART_BYTES_MAX for part in index_parts([file(b"a"), file(b"b", metadata=most)]))
+    with pytest.raises(TreeError, match="more extended attributes"):
+        list(index_parts([file(b"a", metadata=more)]))
+
+
+def test_more_chunks_than_a_reader_takes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(format_1, "COMMIT_CHUNKS_MAX", 10)
+
+    with pytest.raises(TreeError, match="over 10 chunks"):
+        encode_sizes([1] * 11)
 
 
 def file(path: bytes, *, metadata: Metadata | None = None) -> Entry:

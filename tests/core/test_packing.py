@@ -8,10 +8,10 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdall.core.archive import TRAILER, header
+from holdall.core.archive import TRAILER, header, header_bytes
 from holdall.core.chunking import cut
 from holdall.core.packing import Large, Pack, is_large, pack_bytes, segments
-from holdall.core.tree import Entry, Type
+from holdall.core.tree import Entry, Metadata, Type
 from holdall.limits import KIB, LARGE_FILE_BYTES_MIN, MIB, PACK_BYTES_MAX
 
 
@@ -89,3 +89,14 @@ def test_what_is_inserted_in_front_of_a_large_file_moves_no_later_cut() -> None:
 
 CUTS = [591632, 281317, 465903, 490761]
 """Part of the commit format: a cut elsewhere would give every large file another address."""
+
+
+def test_long_names_and_attributes_make_no_pack_longer_than_a_chunk_may_be() -> None:
+    meta = Metadata(0, 0, 0, xattrs=((b"user.a", bytes(60_000)),))
+    full = [Entry(b"%05d" % number, Type.FILE, 0o644, 1, metadata=meta) for number in range(300)]
+    long = [Entry(b"%05d" % number, Type.SYMLINK, 0o777, target=b"t" * 16_000) for number in range(2000)]
+
+    for entries in (full, long):
+        packs = [segment for segment in segments(entries) if isinstance(segment, Pack)]
+        assert max(sum(map(header_bytes, pack.entries)) for pack in packs) < PACK_BYTES_MAX + 2 * 60_000
+        assert len(packs) > 10

@@ -66,6 +66,8 @@ STATED: Final = [
     ("docs/formats.md", "JOURNAL_SEGMENT_BYTES", "at most 32 MiB each"),
     ("docs/formats.md", "JOURNAL_BLOCK_BYTES", "a block of 4,096 bytes"),
     ("docs/formats.md", "LOCK_STRIPES", "4,096 stripes"),
+    ("docs/formats.md", "COMMIT_CHUNKS_MAX", "2,097,152 chunks"),
+    ("docs/formats.md", "CHUNK_RAW_BYTES_MAX", "up to 8 MiB"),
     ("docs/formats.md", "REMOVALS_REMEMBERED", "the last 1,024 removals"),
     ("docs/backup.md", "IGNORE_FILE_BYTES_MAX", "is longer than 1 MiB"),
     ("docs/backup.md", "PATH_BYTES_MAX", "paths over 16 KiB"),

@@ -20,7 +20,7 @@ from holdall.core.address import Address
 from holdall.core.tree import Metadata
 from holdall.errors import ConflictError, DamageError, MemberNotFoundError, NotFoundError, OutOfSpaceError, UsageError
 from holdall.limits import DIRECTORIES_OPEN_MAX, MIB
-from holdall.snapshot import checkout as checking
+from holdall.snapshot import restoring
 from holdall.snapshot.checkout import Report, Wish, checkout
 from holdall.snapshot.reading import open_commit
 from holdall.stores.directory import DirectoryStore
@@ -297,7 +297,7 @@ def test_without_metadata_no_set_id_bit_comes_from_a_commit(tmp_path: Path) -> N
 def test_more_links_than_are_remembered_are_found_in_the_index_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checking, "FINISHING_ENTRIES_MAX", 3)
+    monkeypatch.setattr(restoring, "FINISHING_ENTRIES_MAX", 3)
     tree = [folder("d", meta=META), file("d/f", b"x", meta=META)]
     tree += [hard_link(f"d/h{number}", "d/f") for number in range(5)]
     tree += [symlink(f"s{number}", "d/f") for number in range(5)]
@@ -338,7 +338,7 @@ def test_a_path_that_is_not_there_is_not_found_and_nothing_is_made(tmp_path: Pat
         restore(TREE, tmp_path / "new" / "out", paths=[b"a", b"nowhere"])
     with pytest.raises(UsageError, match="not a path inside"):
         restore(TREE, tmp_path / "new" / "out", paths=[b"a/../b"])
-    assert not (tmp_path / "new" / "out").exists()
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 @pytest.mark.parametrize("there", [False, True], ids=["new", "in place"])
@@ -805,3 +805,15 @@ def test_contents_that_are_not_those_of_the_index_are_refused(tmp_path: Path) ->
         with pytest.raises(DamageError, match="not those that the commit's index names"):
             asyncio.run(run(number))
         assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_is_refused_takes_nothing_from_the_one_at_work(tmp_path: Path) -> None:
+    half = building(tmp_path / "out", TREE)
+    half.mkdir()
+    fd = os.open(half, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+
+    with pytest.raises(ConflictError, match="Another checkout is at work"):
+        restore(TREE, tmp_path / "out")
+    assert half.is_dir()
+    os.close(fd)

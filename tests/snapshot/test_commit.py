@@ -10,14 +10,14 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from holdall.snapshot.ignore import Ignore
+from holdall.snapshot.walk import walk
 
 from holdall.core.codec import Codec
 from holdall.core.manifest import decode_manifest
 from holdall.limits import KIB, MIB
 from holdall.snapshot.commit import Committer, Report
 from holdall.snapshot.file_cache import FileCache
-from holdall.snapshot.ignore import Ignore
-from holdall.snapshot.walk import walk
 from holdall.stores.opening import open_store
 from holdall.testing.contract import content
 from support import need_tool, run_cli, running_server
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from holdall.core.address import Address
     from holdall.snapshot.walk import Found, Skipped
+
+    from holdall.core.address import Address
 
 ODD_NAMES = [b"-rf", b"new\nline", b"\xff\xfe", b"x" * 255, b" ", b"\xc3\xbc", b"*", b"a\\b", b"~"]
 

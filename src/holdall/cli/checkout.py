@@ -14,7 +14,7 @@ from holdall.errors import UsageError
 from holdall.limits import STORE_JOBS_MAX
 
 if TYPE_CHECKING:
-    from holdall.snapshot.checkout import Report
+    from holdall.snapshot.checkout import Report, Wish
     from holdall.stores.base import Store
 
 _NAME_CHARS = 12
@@ -52,55 +52,51 @@ def checkout(
         common: The options of every command.
     """
     commit = Address.parse_text(address)
-    _check_jobs(jobs)
-    where = _where(commit, directory)
+    if jobs is not None and not 1 <= jobs <= STORE_JOBS_MAX:
+        raise UsageError(f"--jobs is between 1 and {STORE_JOBS_MAX}.")
+    if directory == "" or "\0" in (directory or ""):
+        raise UsageError("The directory has no name.")
+    where = commit.hex()[:_NAME_CHARS] if directory is None else os.path.expanduser(directory)
 
     async def work(store: "Store") -> int:
         from holdall.snapshot.checkout import Wish  # noqa: PLC0415 - with the parser's, its imports would be too slow
-        from holdall.snapshot.checkout import checkout as restore  # noqa: PLC0415 - as above
-        from holdall.snapshot.reading import THREADS, open_commit  # noqa: PLC0415 - as above
 
-        threads = jobs or THREADS
         wish = Wish(
             directory=where,
             paths=[os.fsencode(one) for one in path],
             replace=overwrite,
             delete=delete,
             dry_run=dry_run,
-            threads=threads,
+            threads=jobs,
         )
-        with Progress("Restoring", None, quiet=common.quiet) as progress:
-            shown = 0
-
-            def advance(doing: str, done_bytes: int, total_bytes: int) -> None:
-                nonlocal shown
-                progress.relabel(doing)
-                progress.expect(total_bytes)
-                progress.add(done_bytes - shown)
-                shown = done_bytes
-
-            def change(letter: str, changed: bytes) -> None:
-                if dry_run:
-                    _show_change(letter, changed, common)
-
-            async with await open_commit(store, commit, threads=threads) as reader:
-                report = await restore(reader, wish, on_change=change, on_progress=advance)
-        if not dry_run:
-            _show(commit, report, common)
-        return DONE
+        return await _restore(store, commit, wish, common)
 
     return with_store(common, work)
 
 
-def _check_jobs(jobs: int | None) -> None:
-    if jobs is not None and not 1 <= jobs <= STORE_JOBS_MAX:
-        raise UsageError(f"--jobs is between 1 and {STORE_JOBS_MAX}.")
+async def _restore(store: "Store", commit: Address, wish: "Wish", common: Common) -> int:
+    from holdall.snapshot.checkout import checkout as restore  # noqa: PLC0415 - see above
+    from holdall.snapshot.reading import open_commit  # noqa: PLC0415 - as above
 
+    with Progress("Restoring", None, quiet=common.quiet) as progress:
+        shown = 0
 
-def _where(commit: Address, directory: str | None) -> str:
-    if directory == "" or "\0" in (directory or ""):
-        raise UsageError("The directory has no name.")
-    return commit.hex()[:_NAME_CHARS] if directory is None else os.path.expanduser(directory)
+        def advance(doing: str, done_bytes: int, total_bytes: int) -> None:
+            nonlocal shown
+            progress.relabel(doing)
+            progress.expect(total_bytes)
+            progress.add(done_bytes - shown)
+            shown = done_bytes
+
+        def change(letter: str, path: bytes) -> None:
+            if wish.dry_run:
+                _show_change(letter, path, common)
+
+        async with await open_commit(store, commit, threads=wish.threads) as reader:
+            report = await restore(reader, wish, on_change=change, on_progress=advance)
+    if not wish.dry_run:
+        _show(commit, report, common)
+    return DONE
 
 
 def _show_change(letter: str, path: bytes, common: Common) -> None:

@@ -29,19 +29,13 @@ class Command(NamedTuple):
 
 
 COMMANDS: Final = {
-    "Serve and set up": (
+    "Serve": (
         Command("serve", "holdall.cli.serve:serve", "serve a directory to curl, browsers and other hosts"),
         Command(
             "doctor",
             "holdall.cli.doctor:doctor",
             "look at a store and its machine, and say what to mend",
             "[STORE] [OPTIONS]",
-        ),
-        Command(
-            "completion",
-            "holdall.cli.completion:completion",
-            "print the completion script for a shell",
-            "bash|zsh|fish",
         ),
     ),
     "Blobs: bytes go in, an address comes out": (
@@ -90,6 +84,14 @@ COMMANDS: Final = {
     "Slots: values that change, under the hash of a key": (
         Command("slot", "holdall.cli.slot:app", "key, get, set, append, take, claim", "COMMAND"),
     ),
+    "Shell": (
+        Command(
+            "completion",
+            "holdall.cli.completion:completion",
+            "print the completion script for a shell",
+            "bash|zsh|fish",
+        ),
+    ),
 }
 
 
@@ -115,6 +117,7 @@ def overview() -> str:
         "  --api-key-file FILE, or $HOLDALL_API_KEY     --json     --quiet     --debug",
         "",
         "  echo hello | holdall put           /5891b5b5…be03.tig",
+        "  holdall get /5891b5b5…be03.tig     hello",
         "",
         summary(),
     ]

@@ -1,41 +1,66 @@
-"""Restoring a commit into a directory.
-
-First it is planned, then done: chunks come from the reader, unpacked and checked on several threads; one thread writes
-the files, in the order of the tree. Symlinks come after all files, hard links too, and directories get their metadata
-when all in them is done.
-"""
+"""Restoring a commit into a directory: what was asked for, planned first and then done."""
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from holdall.core.address import Address
-from holdall.core.tree import Type
-from holdall.limits import FINISHING_ENTRIES_MAX, MIB
-from holdall.snapshot.layout import Batch, Layout
 from holdall.snapshot.planning import Planner
+from holdall.snapshot.reading import THREADS
+from holdall.snapshot.restoring import Restoration
 from holdall.snapshot.selection import Selection
 from holdall.snapshot.target import Target
-from holdall.snapshot.wish import Report, Wish
-from holdall.snapshot.writing import Action, TreeWriter, Wanted, check_content
+from holdall.snapshot.writing import TreeWriter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from holdall.core.tree import Entry
     from holdall.snapshot.planning import Plan
     from holdall.snapshot.reading import CommitReader
 
-__all__ = ["Report", "Wish", "checkout"]
 
-_READY_BYTES_MAX: Final = 4 * MIB
-"""Chunks that wait for the one that writes; while there are more, no further ones are taken."""
-_FLUSH_BYTES: Final = 32 * MIB
-"""After so many the disk begins to take them in, while the next are unpacked."""
+@dataclass(slots=True)
+class Report:
+    """What a checkout did.
+
+    Attributes:
+        directory: Where the tree is.
+        entries: Entries of the commit that were wanted.
+        files: Files written.
+        files_bytes: Their length together.
+        left: Entries that were there as they should be.
+        deleted: Entries deleted.
+        troubles: A sentence for each kind of metadata that could not be given back.
+    """
+
+    directory: str
+    entries: int = 0
+    files: int = 0
+    files_bytes: int = 0
+    left: int = 0
+    deleted: int = 0
+    troubles: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """How a commit is to be restored.
+
+    Attributes:
+        directory: Where to.
+        paths: What of it; without any, everything.
+        replace: Whether to replace what differs.
+        delete: Whether to delete what the commit does not have.
+        dry_run: Whether only to plan.
+        threads: How many compare files; None for one per processor.
+    """
+
+    directory: str
+    paths: Sequence[bytes] = ()
+    replace: bool = False
+    delete: bool = False
+    dry_run: bool = False
+    threads: int | None = None
 
 
 def _ignore_change(letter: str, path: bytes) -> None:
@@ -78,12 +103,19 @@ async def checkout(
         assert target.root is not None  # noqa: S101 - it was made
         writer = TreeWriter(target.root, reader.address, fresh=target.fresh)
         exact = target.fresh or wish.replace
-        work = _Work(reader, selection, plan, writer, exact=exact, flush=target.flush, on_progress=on_progress)
+        work = Restoration(reader, plan, writer, exact=exact, flush=target.flush, on_progress=on_progress)
         await work.do()
-        target.complete()
-        report = work.report
-        report.directory = wish.directory
-        return report
+        if plan is None or plan.changes or exact:
+            target.complete()
+        return Report(
+            wish.directory,
+            entries=work.entries,
+            files=writer.files,
+            files_bytes=writer.files_bytes,
+            left=plan.left if plan else 0,
+            deleted=work.deleted,
+            troubles=writer.settler.troubles,
+        )
 
 
 async def _plan(
@@ -108,223 +140,9 @@ async def _plan(
         reader,
         selection,
         target.root if there else None,
-        threads=wish.threads,
+        threads=wish.threads or THREADS,
         present=extras,
         on_change=on_change,
         on_progress=lambda done: on_progress("Comparing", done, max(done, reader.archive_bytes)),
     )
     return await planner.plan(replace=wish.replace or target.fresh, delete=wish.delete)
-
-
-class _Work:
-    """Doing what was planned."""
-
-    def __init__(
-        self,
-        reader: CommitReader,
-        selection: Selection,
-        plan: Plan | None,
-        writer: TreeWriter,
-        *,
-        exact: bool,
-        flush: Callable[[], None],
-        on_progress: Callable[[str, int, int], None],
-    ) -> None:
-        self.report = Report("")
-        self._reader = reader
-        self._selection = selection
-        self._plan = plan
-        self._writer = writer
-        self._exact = exact
-        self._flush = flush
-        self._flushing: asyncio.Future[None] | None = None
-        self._unflushed_bytes = 0
-        self._on_progress = on_progress
-        self._done_bytes = 0
-        self._total_bytes = reader.archive_bytes if plan is None else plan.files_bytes
-        self._last: list[Wanted] = []
-        self._last_count = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="holdall-write")
-
-    async def do(self) -> None:
-        """Does it; errors as `checkout`."""
-        try:
-            await self._delete_blocking()
-            await self._write()
-            await self._delete_extras()
-            await self._finish()
-        finally:
-            self._thread.shutdown(cancel_futures=True)
-            self._writer.close()
-            if self._flushing is not None:
-                await asyncio.gather(self._flushing, return_exceptions=True)
-        report, writer = self.report, self._writer
-        report.files, report.files_bytes = writer.files, writer.files_bytes
-        report.left = self._plan.left if self._plan else 0
-        report.troubles = writer.settler.troubles
-
-    # --- files and directories ---
-
-    async def _write(self) -> None:
-        writing: asyncio.Future[None] | None = None
-        ready: list[tuple[Batch[Wanted], bytes]] = []
-        ready_bytes = 0
-        try:
-            async with aclosing(self._reader.unpacked(self._batches(), _checked)) as chunks:
-                async for batch, data in chunks:
-                    ready.append((batch, data))
-                    ready_bytes += len(data)
-                    if writing is not None and (writing.done() or ready_bytes > _READY_BYTES_MAX):
-                        await writing
-                        writing = None
-                    if writing is None:  # all that came meanwhile in one go
-                        writing = self._hand_over(ready)
-                        ready, ready_bytes = [], 0
-                    self._done_bytes += sum(step.stop - step.start for step in batch.steps) if self._plan else len(data)
-                    self._on_progress("Restoring", self._done_bytes, self._total_bytes)
-            if writing is not None:
-                await writing
-            writing = self._hand_over(ready)
-            await writing
-            # Chunks that hold nothing but headers were not needed.
-            self._on_progress("Restoring", self._total_bytes, self._total_bytes)
-        finally:
-            if writing is not None:
-                await asyncio.gather(writing, return_exceptions=True)
-
-    def _hand_over(self, ready: list[tuple[Batch[Wanted], bytes]]) -> asyncio.Future[None]:
-        def write() -> None:
-            for batch, data in ready:
-                self._writer.run(batch, data)
-
-        loop = asyncio.get_running_loop()
-        self._unflushed_bytes += sum(len(data) for _, data in ready)
-        if self._unflushed_bytes > _FLUSH_BYTES and (self._flushing is None or self._flushing.done()):
-            self._unflushed_bytes = 0
-            self._flushing = loop.run_in_executor(None, self._flush)
-        return loop.run_in_executor(self._thread, write)
-
-    async def _batches(self) -> AsyncGenerator[tuple[int | None, Batch[Wanted]], None]:
-        layout: Layout[Wanted] = Layout(self._reader.offsets)
-        number = 0
-        async with aclosing(self._reader.spans()) as spans:
-            async for entry, at in spans:
-                wanted = self._wanted(entry, number)
-                number += 1
-                if wanted is None:
-                    continue
-                size = entry.size_bytes if wanted.action in {Action.MAKE, Action.REPLACE} else 0
-                for batch in layout.add(wanted, size, at):
-                    yield batch.chunk, batch
-        for batch in layout.finish():
-            yield batch.chunk, batch
-
-    def _wanted(self, entry: Entry, number: int) -> Wanted | None:
-        """What is to be done with an entry now; what has to wait is put aside."""
-        action = Action.MAKE if self._plan is None else Action(self._plan.actions[number])
-        borrower = self._plan.borrowed.get(entry.path) if self._plan and self._plan.borrowed else None
-        if borrower is not None and self._plan is not None:
-            action = Action(self._plan.actions[borrower.number])
-            if action is Action.LEAVE and not self._exact:
-                return None
-            return Wanted(replace(entry, path=borrower.path), action, early=True)
-        late = self._late(entry, number, action)
-        if late is not None:
-            self._last_count += 1
-            if len(self._last) < FINISHING_ENTRIES_MAX:
-                self._last.append(late)
-        if action is Action.PASS:
-            return None
-        self.report.entries += 1
-        if entry.type not in {Type.FILE, Type.DIRECTORY}:
-            return None
-        if action is Action.LEAVE and (entry.type is Type.DIRECTORY or not entry.metadata or not self._exact):
-            return None
-        return Wanted(entry, action)
-
-    # --- what comes last ---
-
-    def _late(self, entry: Entry, number: int, action: Action) -> Wanted | None:
-        """What is to be done with an entry after all files are there, if anything is."""
-        if action is Action.PASS or entry.type is Type.FILE:
-            return None
-        if action is Action.LEAVE and not (self._exact and entry.metadata):
-            return None
-        if entry.type is Type.DIRECTORY and entry.metadata is None:
-            return None
-        if entry.type is Type.HARD_LINK and self._plan is not None and self._plan.borrowed:
-            borrower = self._plan.borrowed.get(entry.target)
-            if borrower is not None:
-                return None if borrower.number == number else Wanted(replace(entry, target=borrower.path), action)
-        return Wanted(entry, action)
-
-    async def _finish(self) -> None:
-        loop = asyncio.get_running_loop()
-        inside: list[Wanted] = []
-        """Directories on the way to the last entry, which get their metadata when all in them is done."""
-        async with aclosing(self._lasts()) as lasts:
-            async for batch in lasts:
-                await loop.run_in_executor(self._thread, self._finish_some, batch, inside)
-        await loop.run_in_executor(self._thread, self._leave, inside, None)
-
-    async def _lasts(self) -> AsyncGenerator[list[Wanted], None]:
-        if self._last_count <= len(self._last):
-            yield self._last
-            return
-        self._last.clear()
-        number, batch = 0, list[Wanted]()
-        async with aclosing(self._reader.entries()) as entries:
-            async for entry in entries:
-                action = Action.MAKE if self._plan is None else Action(self._plan.actions[number])
-                late = self._late(entry, number, action)
-                number += 1
-                if late is not None:
-                    batch.append(late)
-                if len(batch) >= FINISHING_ENTRIES_MAX:
-                    yield batch
-                    batch = []
-        yield batch
-
-    def _finish_some(self, batch: list[Wanted], inside: list[Wanted]) -> None:
-        for wanted in batch:
-            self._leave(inside, wanted.entry.path)
-            if wanted.entry.type is Type.DIRECTORY:
-                inside.append(wanted)
-            else:
-                self._writer.finish(wanted.entry, wanted.action)
-
-    def _leave(self, inside: list[Wanted], path: bytes | None) -> None:
-        while inside and (path is None or not path.startswith(inside[-1].entry.path + b"/")):
-            wanted = inside.pop()
-            self._writer.finish(wanted.entry, wanted.action)
-
-    # --- what the commit does not have ---
-
-    async def _delete_blocking(self) -> None:
-        """Deletes what keeps a directory from making way for something else."""
-        if self._plan is None or not self._plan.blocked:
-            return
-        ways = tuple(path + b"/" for path in self._plan.blocked)
-        first = [extra for extra in self._plan.extras if extra[0].startswith(ways)]
-        self._plan.extras = [extra for extra in self._plan.extras if not extra[0].startswith(ways)]
-        await self._delete(first)
-
-    async def _delete_extras(self) -> None:
-        if self._plan is not None:
-            await self._delete(self._plan.extras)
-
-    async def _delete(self, extras: list[tuple[bytes, bool]]) -> None:
-        def delete() -> int:
-            # Backwards, so that a directory comes after all in it.
-            return sum(self._writer.remove(path, directory=is_directory) for path, is_directory in reversed(extras))
-
-        self.report.deleted += await asyncio.get_running_loop().run_in_executor(self._thread, delete)
-
-
-def _checked(batch: Batch[Wanted], data: bytes) -> tuple[Batch[Wanted], bytes]:
-    """Holds the contents of small files to the index, on the thread that unpacked them."""
-    view = memoryview(data)
-    for (entry, action, _), start, stop, _ in batch.steps:
-        if entry.type is Type.FILE and action in {Action.MAKE, Action.REPLACE} and stop - start == entry.size_bytes:
-            check_content(entry, Address.of(view[start:stop]))
-    return batch, data

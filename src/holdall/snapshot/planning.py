@@ -54,6 +54,7 @@ class Plan:
         blocked: Entries that a directory has the place of, which will be empty once the extras are gone.
         files_bytes: The length of all files to write.
         left: Entries that are there as they should be.
+        changes: How many things are to be made, replaced or deleted.
     """
 
     actions: bytearray = field(default_factory=bytearray)
@@ -62,6 +63,7 @@ class Plan:
     blocked: list[bytes] = field(default_factory=list)
     files_bytes: int = 0
     left: int = 0
+    changes: int = 0
 
 
 class Planner:
@@ -192,10 +194,10 @@ class Planner:
         if action is Action.LEAVE:
             plan.left += 1
         elif action is Action.MAKE:
-            self._on_change("A", path)
+            self._change("A", path)
             plan.files_bytes += size_bytes
         elif action is not Action.PASS:
-            self._on_change("M", path)
+            self._change("M", path)
             plan.files_bytes += size_bytes if action is Action.REPLACE else 0
             self._different += 1
             if len(self._examples) < _EXAMPLES_MAX:
@@ -203,6 +205,10 @@ class Planner:
             if is_blocked:
                 plan.blocked.append(path)
         return action
+
+    def _change(self, letter: str, path: bytes) -> None:
+        self._plan.changes += 1
+        self._on_change(letter, path)
 
     # --- what the commit does not have ---
 
@@ -216,7 +222,7 @@ class Planner:
     def _extra(self, present: tuple[bytes, bool]) -> None:
         if self._selection.covers(present[0]):
             self._plan.extras.append(present)
-            self._on_change("D", present[0])
+            self._change("D", present[0])
         self._here = next(self._present, None)
 
     # --- brakes ---

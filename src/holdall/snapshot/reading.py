@@ -81,7 +81,8 @@ class CommitReader:
         self._store = store
         self._use = use
         self._digests = digests
-        self._offsets = array("Q", [0, *accumulate(sizes)])
+        self._offsets = array("Q", (0,))
+        self._offsets.extend(accumulate(sizes))
         self._index: tuple[Address, ...] | None = None
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="holdall-unpack")
         self.archive_bytes = self._offsets[-1]
@@ -269,14 +270,14 @@ class CommitReader:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
 
 
-async def open_commit(store: Blobs, address: Address, *, use: bool = True, threads: int = THREADS) -> CommitReader:
+async def open_commit(store: Blobs, address: Address, *, use: bool = True, threads: int | None = None) -> CommitReader:
     """Opens a commit: its manifest and what else must be known before any of its chunks is read.
 
     Args:
         store: Where it is; it stays open until the commit is read.
         address: The commit's.
         use: Whether reading counts as a use of what is read.
-        threads: How many unpack chunks.
+        threads: How many unpack chunks; None for one per processor.
 
     Raises:
         NotFoundError: Nothing is stored there.
@@ -292,7 +293,7 @@ async def open_commit(store: Blobs, address: Address, *, use: bool = True, threa
         sizes = decode_sizes(manifest.codec.decompress(packed, _SIZES_BYTES_MAX), len(digests) // DIGEST_BYTES)
     except DamageError as error:
         raise DamageError(f"The chunk sizes {manifest.sizes} cannot be unpacked: {error.message}") from error
-    return CommitReader(store, address, manifest, digests=digests, sizes=sizes, use=use, threads=threads)
+    return CommitReader(store, address, manifest, digests=digests, sizes=sizes, use=use, threads=threads or THREADS)
 
 
 async def _digests(store: Blobs, manifest: Manifest, *, use: bool) -> bytes:

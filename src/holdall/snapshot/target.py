@@ -95,13 +95,16 @@ class Target:
         key = hashlib.sha256(commit + selection.key).digest() if selection.key else commit
         if len(os.fsencode(name)) > _NAME_BYTES_MAX:
             name = hashlib.sha256(os.fsencode(name)).hexdigest()
-        self._building = os.path.join(parent, f".{name}.holdall-{key.hex()[:12]}")
+        building = os.path.join(parent, f".{name}.holdall-{key.hex()[:12]}")
         with suppress(FileExistsError):
-            os.mkdir(self._building)
-        self.root = os.open(self._building, DIRECTORY_FLAGS)
+            os.mkdir(building)
+        self.root = os.open(building, DIRECTORY_FLAGS)
         if os.fstat(self.root).st_uid != os.geteuid():
-            raise ConflictError(f"{self._building!r} is not yours.", hint="Remove it, or name another directory.")
+            raise ConflictError(f"{building!r} is not yours.", hint="Remove it, or name another directory.")
         self._lock(self.root)
+        if not _is_at(building, self.root):  # whoever held the lock has renamed it
+            raise ConflictError(f"Another checkout was at work in {self.path!r}.", hint="Run the same command again.")
+        self._building = building
         self._like = None if empty is None else os.fstat(empty)
         self.fresh = True
         with os.scandir(self.root) as names:
@@ -141,6 +144,7 @@ class Target:
                     os.chown(self.root, self._like.st_uid, self._like.st_gid)
                 os.chmod(self.root, stat.S_IMODE(self._like.st_mode))
             os.rename(self._building, self.path)
+            self._building = None
             parent = os.open(os.path.dirname(self.path), DIRECTORY_FLAGS)
             try:
                 os.fsync(parent)
@@ -159,6 +163,9 @@ class Target:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._building is not None:
+            with suppress(OSError):
+                os.rmdir(self._building)  # where nothing was written; what was is gone on from
         if self.root is not None:
             os.close(self.root)
             self.root = None
@@ -173,3 +180,10 @@ def _may_be_renamed_over(path: str, root: int) -> bool:
     if parent.st_mode & stat.S_ISVTX and os.geteuid() not in {0, parent.st_uid, status.st_uid}:
         return False
     return parent.st_dev == status.st_dev and os.access(os.path.dirname(path), os.W_OK | os.X_OK)
+
+
+def _is_at(path: str, root: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(root))
+    except FileNotFoundError:
+        return False
