@@ -210,9 +210,9 @@ MIRROR_NOTE_BYTES_MAX: Final = 16 * KIB
 """Longest note on who is behind: one takes 45 bytes a member."""
 
 MIRROR_LOST_SECONDS: Final = 0.8
-"""A slot that a member lacks must look lost for this long: a change by another client that is under way looks so too."""
+"""A slot must look lost for this long before it is restored: one that another client is changing may look so too."""
 
-MIRROR_FOLLOW_ATTEMPTS_MAX: Final = 4
+MIRROR_FOLLOW_ATTEMPTS_MAX: Final = 16
 """Copies of a slot that others keep changing, before the follower counts as behind."""
 
 # --- split, shares and encryption ---

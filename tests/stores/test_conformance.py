@@ -13,9 +13,9 @@ from holdall.stores.directory import DirectoryStore, Durability
 from holdall.stores.encrypted import EncryptedStore
 from holdall.stores.memory import MemoryStore
 from holdall.stores.mirror import MirrorStore
-from holdall.stores.stripe import StripeStore
 from holdall.stores.shares import SharesStore
 from holdall.stores.split import SplitStore
+from holdall.stores.stripe import StripeStore
 from holdall.testing.conformance import StoreConformance
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from holdall.snapshot.planning import Planner
 from holdall.snapshot.reading import THREADS
 from holdall.snapshot.restoring import Restoration
 from holdall.snapshot.selection import Selection
@@ -130,6 +129,8 @@ async def _plan(
     """What is to be done; None where everything is to be made."""
     if target.is_empty and selection.is_all and not wish.dry_run:
         return None
+    from holdall.snapshot.planning import Planner  # noqa: PLC0415 - most checkouts begin with nothing to compare
+
     there = not target.is_empty
     extras: Iterator[tuple[bytes, bool]] | None = None
     if there and wish.delete and not target.fresh:

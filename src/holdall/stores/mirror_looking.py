@@ -52,7 +52,7 @@ class Look:
         )
 
 
-async def look_at(address: Address, members: Sequence[Member], *, notes: bool = False) -> Look:
+async def look_at(address: Address, members: Sequence[Member], *, changing: bool = False) -> Look:
     """Asks members for what they hold at an address, and for their notes where a slot is concerned.
 
     Whoever removes a slot writes the note first, then removes it from the first member, then from the others, and then
@@ -63,13 +63,14 @@ async def look_at(address: Address, members: Sequence[Member], *, notes: bool = 
     Args:
         address: Where to look; this is no use of it.
         members: Whom to ask; if it is one alone, nobody can be behind.
-        notes: Ask for notes even where nobody holds a slot.
+        changing: Whether what is seen decides what becomes of a slot. Then the notes are asked for even where nobody
+            holds one, and it takes time to tell one that is lost.
     """
     pause = MIRROR_LOST_SECONDS / 15
-    look = await _look_once(address, members, notes=notes)
-    while looks_lost(look.standings) and pause < MIRROR_LOST_SECONDS:
+    look = await _look_once(address, members, changing=changing)
+    while changing and looks_lost(look.standings) and pause < MIRROR_LOST_SECONDS:
         await asyncio.sleep(pause)
-        look = await _look_once(address, members, notes=notes)
+        look = await _look_once(address, members, changing=changing)
         pause *= 2
     return look
 
@@ -82,7 +83,7 @@ async def info_at(store: Blobs, address: Address) -> Info | None:
         return None
 
 
-async def _look_once(address: Address, members: Sequence[Member], *, notes: bool) -> Look:
+async def _look_once(address: Address, members: Sequence[Member], *, changing: bool) -> Look:
     look = Look(address)
     answers = await at_once(member.ask(info_at(member.store, address)) for member in members)
     for member, answer in zip(members, answers, strict=True):
@@ -93,7 +94,7 @@ async def _look_once(address: Address, members: Sequence[Member], *, notes: bool
     held = [standing.held for standing in look.standings]
     if any(standing.is_blob for standing in look.standings):
         return look
-    if notes or any(held):
+    if changing or any(held):
         await _each(look, _read_note)
     if any(held) and not all(held):
         await _each(look, _look_again)

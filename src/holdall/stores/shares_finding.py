@@ -216,11 +216,9 @@ class Finder:
             calls += [(member, self.keyring.pointer(head.address, member.index)) for member in self.others]
 
         async def look(member: Member, name: Address) -> None:
-            try:
+            with suppress(StoreError, AccessError):
                 if not member.rests and not await member.holds(name, head.address) and not head.is_slot:
                     member.note(head.address, "missing")
-            except (StoreError, AccessError) as error:
-                member.note_error(head.address, error)
 
         await all_of(look(member, name) for member, name in calls)
 
@@ -234,7 +232,7 @@ class Finder:
             return Found(head, info_of(head, seen.info), seen.info.version)
         with member.asked(address):
             try:
-                share = Share(member, await member.store.get(name, use=use))
+                share = Share(member, await member.store.get(name, use=use), address)
             except NotFoundError:
                 raise nothing_at(address) from None
         try:
@@ -276,7 +274,6 @@ class Finder:
                     [self._trace(member, share, address, use=use), self._trace(member, pointer, address, use=use)]
                 )
             except (StoreError, AccessError) as error:
-                member.note_error(address, error)
                 silent.append(error)
                 return
             if blob is not None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -201,17 +202,12 @@ class Ground:
 
     async def _point(self, member: Member, head: Head) -> None:
         name = self.keyring.pointer(head.address, member.index)
-        try:
-            with member.asked(head.address):
-                await member.store.write(name, self.keyring.sealed(head.at(member.index, Role.POINTER), name))
-        except (StoreError, AccessError) as error:
-            member.note_error(head.address, error)
+        with suppress(StoreError, AccessError), member.asked(head.address):
+            await member.store.write(name, self.keyring.sealed(head.at(member.index, Role.POINTER), name))
 
     async def _remove(self, member: Member, name: Address, address: Address) -> None:
-        try:
+        with suppress(StoreError, AccessError):
             await member.remove(name, address)
-        except (StoreError, AccessError) as error:
-            member.note_error(address, error)
 
 
 async def attempts(address: Address) -> AsyncIterator[int]:

@@ -110,7 +110,7 @@ class Labels:
         """
         standings = await self.read()
         if Standing.OURS not in standings and Standing.OTHERS in standings:
-            raise SecretError("The secret is not the one that these stores were set up with.")
+            raise SecretError("These stores hold only what was stored with another secret.")
 
     async def _read(self) -> list[Standing]:
         if Standing.SILENT in self._standings and time.monotonic() >= self._ask_again_at:
@@ -131,8 +131,7 @@ class Labels:
                     text = await reading.read()
         except (NotFoundError, RangeError):
             return Standing.NONE
-        except (StoreError, AccessError) as error:
-            member.note_error(None, error)
+        except (StoreError, AccessError):
             return Standing.SILENT
         ours = self._keyring.fingerprint.hex().encode()
         mine = [line.partition(b" ")[2] for line in text.splitlines() if line.startswith(ours)]

@@ -96,13 +96,16 @@ class Member:
 
     @contextmanager
     def asked(self, address: Address | None = None) -> Iterator[None]:
-        """Watches a call to the store: one that fails is noted, one that does not answer rests."""
+        """Watches a call to the store: one that fails is noted and named, one that does not answer rests."""
         try:
             yield
         except (StoreError, AccessError) as error:
             if isinstance(error, UnreachableError):
                 self._rests_until = time.monotonic() + SHARES_REST_SECONDS
             self.note_error(address, error)
+            if self.name not in error.message:
+                error.message = f"{self.name}: {error.message}"
+                error.args = (error.message,)
             raise
         self._rests_until = 0.0
 
@@ -167,13 +170,6 @@ def members_of(stores: Sequence[Store], names: Sequence[str] | None, faults: Fau
     if len(names) != len(stores) or len(set(names)) < len(names):
         raise SettingError("Each store needs a name of its own.")
     return [Member(store, index, name, faults) for index, (store, name) in enumerate(zip(stores, names, strict=True))]
-
-
-def named(member: Member, error: HoldallError) -> HoldallError:
-    """The error of a call to a member, with a message that says whose it is."""
-    if member.name in error.message:
-        return error
-    return type(error)(f"{member.name}: {error.message}", hint=error.hint)
 
 
 async def all_of(calls: Iterable[Awaitable[_T]]) -> list[_T]:

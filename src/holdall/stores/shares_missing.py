@@ -76,7 +76,6 @@ async def _lacking(
     except (StoreError, AccessError) as error:
         if not finder.redundant:
             raise
-        member.note_error(None, error)
         return error
 
 

@@ -112,7 +112,6 @@ class ShareOpener:
                 member.note(self._head.address, "damaged")
             case HoldallError():
                 self._silent.append(error)
-                member.note_error(self._head.address, error)
             case _:
                 raise error
 
@@ -136,7 +135,7 @@ class ShareOpener:
         if member.index == FIRST and reading.info.version not in {"", self._token}:
             await reading.aclose()
             raise NotFoundError("The entry has changed.")
-        lanes[member.index] = self._lane(Share(member, reading))
+        lanes[member.index] = self._lane(Share(member, reading, self._head.address))
 
     def _lane(self, share: Share) -> Lane:
         index = share.member.index

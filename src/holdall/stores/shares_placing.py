@@ -24,7 +24,7 @@ from holdall.errors import (
 from holdall.limits import STRIPE_BYTES
 from holdall.stores.base import ABSENT
 from holdall.stores.shares_keyring import FIRST
-from holdall.stores.shares_member import all_of, named
+from holdall.stores.shares_member import all_of
 from holdall.stores.shares_reading import Lane, Share
 from holdall.stores.shares_value import Remainder
 
@@ -98,7 +98,7 @@ class Members:
                 return await call(member)
             except _REFUSALS as error:
                 member.note_error(address, error)
-                failures.append(named(member, error))
+                failures.append(error)
                 return True
 
         answers = await all_of(attempt(member) for member in self.others)
@@ -251,7 +251,7 @@ class XorPlacing:
         name, layout = self._keyring.part(head, member.index), self._keyring.layout(head)
         try:
             with member.asked(head.address):
-                share = Share(member, await member.store.get(name))
+                share = Share(member, await member.store.get(name), head.address)
         except NotFoundError:
             return None
         try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from types import TracebackType
 
+    from holdall.core.address import Address
     from holdall.core.envelope import Blocks
     from holdall.core.shares import Code, Head, Layout
     from holdall.stores.base import Info
@@ -39,10 +40,12 @@ class Share:
     Args:
         member: Whose it is.
         stream: The bytes.
+        address: Of the entry that it belongs to.
     """
 
-    def __init__(self, member: Member, stream: Stream) -> None:
+    def __init__(self, member: Member, stream: Stream, address: Address) -> None:
         self.member = member
+        self._address = address
         self.info = stream.info
         self._stream = stream
         self._pieces = aiter(stream)
@@ -54,7 +57,7 @@ class Share:
         Raises:
             StoreError: The member failed meanwhile.
         """
-        with self.member.asked():
+        with self.member.asked(self._address):
             while len(self._buffer) < size_bytes:
                 piece = await anext(self._pieces, b"")
                 if not piece:

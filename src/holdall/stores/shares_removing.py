@@ -161,7 +161,7 @@ class Remover:
         member = ground.arbiter.member
         await ground.unpoint(address)
         try:
-            share = Share(member, await ground.arbiter.take(name))
+            share = Share(member, await ground.arbiter.take(name), address)
         except NotFoundError:
             return None
         sealed = b""
@@ -180,7 +180,7 @@ class Remover:
         ground, info = self._ground, share.info
         kept = await _kept(share, ground.keyring.sealed(head, ground.keyring.entry(head.address)))
         stream = Kept(info, kept)
-        again = Share(ground.arbiter.member, stream)
+        again = Share(ground.arbiter.member, stream, head.address)
         await again.head()
         try:
             reading = await ground.finder.reading(Found(head, info_of(head, info), None, again))

@@ -176,8 +176,7 @@ class Repairer:
                 return "missing"
             except DamageError:
                 return "damaged"
-            except _REFUSALS as error:
-                member.note_error(found.head.address, error)
+            except _REFUSALS:
                 return "unreachable"
 
         members = self._finder.members
@@ -197,7 +196,7 @@ class Repairer:
             if self._keyring.opened(sealed, pointer).version != head.version:
                 return False
         with member.asked(head.address):
-            share = Share(member, await member.store.get(name, use=False))
+            share = Share(member, await member.store.get(name, use=False), head.address)
         try:
             own = self._keyring.opened(await share.head(), name)
             if own.share_id(member.index) != head.share_id(member.index) or own.address != head.address:
