@@ -183,6 +183,13 @@ class AccessError(HoldallError):
     slug = "access"
 
 
+class SecretError(AccessError):
+    """What is stored there was written with another secret."""
+
+    slug = "wrong-secret"
+    default_hint = "Take the secret that these stores were set up with."
+
+
 # The data is not what it claims to be.
 
 

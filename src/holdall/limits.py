@@ -192,6 +192,55 @@ BACKUP_BATCH: Final = 4096
 UNDOUBTED_DELETIONS_MAX: Final = 16
 """Damaged blobs deleted over a network before it is asked whether the network is what damages them."""
 
+# --- mirror and stripe ---
+
+COMPOSITE_MEMBERS_MAX: Final = 64
+"""Members of a mirror or a stripe: a mirror asks each of them for most of what is done."""
+
+MIRROR_REST_SECONDS: Final = 15.0
+"""A member that did not answer is left alone this long, so that not every call waits for it anew."""
+
+MIRROR_CHECKED_BYTES_MAX: Final = 64 * MIB
+"""A mirror checks a blob up to this size before it yields a byte of it; eight times the longest chunk of a commit."""
+
+MIRROR_LACKS_MAX: Final = 1 << 16
+"""Addresses remembered for each member that lacks them, about 8 MB; more are only counted."""
+
+MIRROR_NOTE_BYTES_MAX: Final = 16 * KIB
+"""Longest note on who is behind: one takes 45 bytes a member."""
+
+MIRROR_LOST_SECONDS: Final = 0.8
+"""A slot must look lost for this long before it is restored: one that another client is changing may look so too."""
+
+MIRROR_FOLLOW_ATTEMPTS_MAX: Final = 16
+"""Copies of a slot that others keep changing, before the follower counts as behind."""
+
+# --- split, shares and encryption ---
+
+SHARES_MEMBERS_MAX: Final = 16
+"""Members of one composite: more providers than anyone keeps accounts with; a head holds an id for each."""
+
+STRIPE_BYTES: Final = 1 * MIB
+"""How much of a value is cut to blocks at once: the memory that an open entry needs, once for each member."""
+
+SHARES_FAULTS_MAX: Final = 256
+"""Faults of members that are remembered, oldest forgotten first."""
+
+SHARES_REST_SECONDS: Final = 30.0
+"""A member that did not answer is asked last for this long: it costs a client's retries each time."""
+
+SHARES_LEASE_SECONDS: Final = 10.0
+"""Something half done at another client is waited for this long before it counts as left behind."""
+
+SHARES_ATTEMPTS_MAX: Final = 100
+"""Tries at a change that others keep overtaking; the waits between them sum up to about ten seconds."""
+
+SHARES_LOOKS_MAX: Final = 6
+"""Looks at an entry that lacks shares before it counts as damaged: half a second for a removal under way to end."""
+
+SHARES_LABEL_BYTES_MAX: Final = 64 * KIB
+"""Longest label of a member: composites that share one take 200 bytes each."""
+
 # --- access ---
 
 FAILURE_CLIENTS_MAX: Final = 4096
