@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
+# The tests and the benchmark start the program again and again: without its bytecode each start compiles it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test test-long check format bench bench-trees docs clean lock
 
 run: $(VENV)/.run

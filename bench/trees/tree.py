@@ -6,19 +6,23 @@ import os
 import shutil
 import sysconfig
 
-SKIPPED = shutil.ignore_patterns("__pycache__", "*.pyc", ".git")
-NO_PACKAGES = shutil.ignore_patterns("__pycache__", "*.pyc", "site-packages", "config-*")
+PACKAGES = ("aiohttp", "cryptography", "uvloop")
+"""With the standard library about 139 MB in 2,700 files: Python, data, and compiled code."""
+
+_CACHES = shutil.ignore_patterns("__pycache__", "*.pyc")
+_NO_PACKAGES = shutil.ignore_patterns("__pycache__", "*.pyc", "site-packages")
 
 
 def make_source(target: str) -> None:
-    """A real source tree: Python's standard library and the packages installed beside this one.
+    """A real source tree: Python's standard library and some of the packages installed beside this one.
 
     Args:
         target: Where to make it; does not exist.
     """
     paths = sysconfig.get_paths()
-    shutil.copytree(paths["stdlib"], f"{target}/stdlib", symlinks=True, ignore=NO_PACKAGES)
-    shutil.copytree(paths["purelib"], f"{target}/packages", symlinks=True, ignore=SKIPPED)
+    shutil.copytree(paths["stdlib"], f"{target}/stdlib", symlinks=True, ignore=_NO_PACKAGES)
+    for name in PACKAGES:
+        shutil.copytree(f"{paths['platlib']}/{name}", f"{target}/site-packages/{name}", symlinks=True, ignore=_CACHES)
 
 
 def make_small(target: str, count: int) -> None:

@@ -7,16 +7,16 @@ what they mean. Errors of the operating system are translated once, by `translat
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import BusyError, OutOfSpaceError, ReadOnlyError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import NoReturn
 
 READ_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -247,21 +247,28 @@ def _umask() -> int:
     return mask
 
 
-def _load_syncfs() -> ctypes._NamedFuncPointer | None:
+@cache
+def _syncfs() -> Callable[[int], None] | None:
+    """syncfs(2), which Python does not wrap; ctypes releases the GIL while it waits. None where there is none."""
+    import ctypes  # noqa: PLC0415 - slow to import, and small writes do without
+
     try:
-        return ctypes.CDLL(None, use_errno=True).syncfs
+        call = ctypes.CDLL(None, use_errno=True).syncfs
     except (AttributeError, OSError):
         return None
 
+    def sync(fd: int) -> None:
+        if call(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
 
-_SYNCFS: Final = _load_syncfs()
+    return sync
 
 
 def sync_file_system(fd: int) -> None:
     """Returns when everything written so far to the file system that `fd` is on survives a power cut."""
-    # syncfs(2), which Python does not wrap; ctypes releases the GIL while it waits.
-    if _SYNCFS is None:
+    sync = _syncfs()
+    if sync is None:
         os.sync()
-    elif _SYNCFS(fd) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    else:
+        sync(fd)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from typing import TYPE_CHECKING, Final
-from urllib.parse import unquote, urlsplit
 
 from holdall.errors import StoreURLError
 
@@ -90,6 +89,8 @@ async def open_store(where: str, *, api_key: str | None = None, create: bool = T
 
 
 def _path_of(url: str) -> str:
+    from urllib.parse import unquote, urlsplit  # noqa: PLC0415 - slow to import, and needed for a URL only
+
     try:
         parts = urlsplit(url)
     except ValueError:

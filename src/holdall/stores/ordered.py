@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
@@ -42,6 +41,8 @@ async def taken_in(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
 
     What has not been yielded yet waits in memory while it is little, then in an unnamed temporary file.
     """
+    import tempfile  # noqa: PLC0415 - slow to import, and few take anything in
+
     written, read = 0, 0
     more = asyncio.Event()
     with tempfile.SpooledTemporaryFile(CLIENT_SPOOL_BYTES, prefix="holdall-intake-") as file:
