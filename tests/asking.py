@@ -50,6 +50,10 @@ def fresh_path() -> str:
     return path_of(secrets.token_bytes(32))
 
 
+NOWHERE = "/5d3f0c4a9b7e18263c5d0a1e7f4b92d86c1a35e0f7b94d2c8a6e13f5b07d49c2.tig"
+"""The same, where it has to be the same in every run: in the name of a test."""
+
+
 def fresh_bytes(size_bytes: int = 40) -> bytes:
     """Bytes that were never stored."""
     return secrets.token_bytes(size_bytes)

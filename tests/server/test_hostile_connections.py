@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ SLOT = "/" + "5a" * 32 + ".tig"
 NOWHERE = "/" + "00" * 32 + ".tig"
 BLOB = b"a blob that is there"
 PATH = path_of(BLOB)
-LARGE = os.urandom(8 * MIB)
+LARGE = random.Random(8).randbytes(8 * MIB)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -20,7 +21,7 @@ KEY = "apikey=a%20key"
 SLOT = "/" + "5a" * 32 + ".tig"
 FRESH_SLOT = "/" + "5b" * 32 + ".tig"
 NOWHERE = "/" + "00" * 32 + ".tig"
-EMPTY, SMALL, LARGE = b"", b"a small blob", os.urandom(700_000)
+EMPTY, SMALL, LARGE = b"", b"a small blob", random.Random(7).randbytes(700_000)
 MEMBERS = f"# a comment\n{path_of(SMALL)}\n{path_of(LARGE)}\n".encode()
 OUTER = f"{path_of(MEMBERS)}\n".encode()
 BROKEN = f"{path_of(SMALL)}\n{NOWHERE}\n".encode()

@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from asking import ask, connected, fresh_bytes, fresh_path, get, head, path_of, put, read_answer, set_slot, stored
+from asking import (
+    NOWHERE,
+    ask,
+    connected,
+    fresh_bytes,
+    fresh_path,
+    get,
+    head,
+    path_of,
+    put,
+    read_answer,
+    set_slot,
+    stored,
+)
 from support import running_server
 
 if TYPE_CHECKING:
@@ -97,9 +110,9 @@ def test_a_burst_without_members_is_empty(server: Server, text: str) -> None:
     ("line", "sentence"),
     [
         ("no address", b"Line 2 of the burst is not an address."),
-        (fresh_path().upper(), b"Line 2 of the burst is not an address."),
-        (f" {fresh_path()}", b"Line 2 of the burst is not an address."),
-        (f"{fresh_path()}?burst=1", b"Line 2 of the burst is not an address."),
+        (NOWHERE.upper(), b"Line 2 of the burst is not an address."),
+        (f" {NOWHERE}", b"Line 2 of the burst is not an address."),
+        (f"{NOWHERE}?burst=1", b"Line 2 of the burst is not an address."),
         ("../apikey", b"Line 2 of the burst is not an address."),
         ("file:///etc/passwd", b"Line 2 of the burst is not an address."),
         ("\x00", b"Line 2 of the burst is not an address."),

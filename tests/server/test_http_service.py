@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from asking import (
+    NOWHERE,
     Answer,
     ask,
     connected,
@@ -210,7 +211,7 @@ def cors_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield found
 
 
-@pytest.mark.parametrize("target", ["/", fresh_path(), "/kv", "/-/have"])
+@pytest.mark.parametrize("target", ["/", NOWHERE, "/kv", "/-/have"])
 def test_with_cors_a_preflight_is_answered_without_the_key(cors_server: Server, target: str) -> None:
     answer = ask(cors_server, "OPTIONS", target, headers={"Origin": ORIGIN, "Access-Control-Request-Method": "PUT"})
 

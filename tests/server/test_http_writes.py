@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from asking import ask, connected, files_of, fresh_bytes, fresh_path, get, path_of, put, read_answer, stored
+from asking import NOWHERE, ask, connected, files_of, fresh_bytes, fresh_path, get, path_of, put, read_answer, stored
 from support import running_server
 
 if TYPE_CHECKING:
@@ -89,15 +89,15 @@ def test_a_file_name_that_curl_adds_to_the_path_says_nothing(server: Server, nam
 @pytest.mark.parametrize(
     "target",
     [
-        fresh_path().upper(),
-        f"/{fresh_path()[2:]}",
-        f"{fresh_path()}.tig",
-        f"/0{fresh_path()[1:]}",
+        NOWHERE.upper(),
+        f"/{NOWHERE[2:]}",
+        f"{NOWHERE}.tig",
+        f"/0{NOWHERE[1:]}",
         "/x.tig",
         "/x%2etig",
         "/a/b",
-        f"/a{fresh_path()}",
-        f"/{fresh_path()}",
+        f"/a{NOWHERE}",
+        f"/{NOWHERE}",
         "/..",
         "/%2e%2e",
         "/%2e%2e%2fapikey",
