@@ -7,7 +7,7 @@ ARGS ?=
 # The tests and the benchmark start the program again and again: without its bytecode each start compiles it anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-long check format bench bench-trees docs clean lock
+.PHONY: run test test-long check format bench bench-store bench-trees docs clean lock
 
 run: $(VENV)/.run
 	$(BIN)/holdall serve $(ARGS)
@@ -28,7 +28,9 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev
+bench: bench-store bench-trees
+
+bench-store: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
 
 bench-trees: $(VENV)/.dev

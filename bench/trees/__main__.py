@@ -194,8 +194,29 @@ def _report(peers: list[Peer], samples: dict[str, list[Sample]], failures: dict[
             found = samples[peer.name]
             print(f"{peer.name:16}" + "".join(f"{median(peer.name, step):9.3f}" for step in STEPS)
                   + f"{found[0].stored_bytes / 1e6:9.1f}{max(s.peak_bytes for s in found) / 2**20:10.1f}")  # fmt: skip
+    _report_goals([peer.name for peer in others], best["first"], least, samples)
     for name, reason in failures.items():
         print(f"{name}: {reason}")
+
+
+def _report_goals(others: list[str], first: float, stored: int, samples: dict[str, list[Sample]]) -> None:
+    """What was aimed at, and whether each way to use holdall reached it."""
+
+    def median(name: str, step: str) -> float:
+        return statistics.median(sample.seconds[step] for sample in samples[name])
+
+    fastest = min((median(name, "checkout") for name in others), default=0.0)
+    print()
+    for name, measured in samples.items():
+        if name.startswith("holdall") and first and stored and fastest:
+            for what, found, limit in (
+                ("first, of the fastest deduplicating peer's time", median(name, "first") / first, 0.6),
+                ("again, seconds", median(name, "again"), 0.15),
+                ("checkout, of the fastest peer's time", median(name, "checkout") / fastest, 1.0),
+                ("stored, of the smallest deduplicating peer's bytes", measured[0].stored_bytes / stored, 1.05),
+                ("peak memory, MiB", max(sample.peak_bytes for sample in measured) / 2**20, 100.0),
+            ):
+                print(f"{name:16}{what}: {found:.2f}, at most {limit:g}: {'met' if found <= limit else 'NOT MET'}")
 
 
 if __name__ == "__main__":
