@@ -13,7 +13,7 @@ run: $(VENV)/.run
 	$(BIN)/holdall serve $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 test-long: $(VENV)/.dev
 	HOLDALL_TEST_LONG=1 $(BIN)/python -m pytest $(ARGS)

@@ -454,7 +454,7 @@ async def test_nothing_anywhere_is_told_from_nothing_where_one_can_look() -> Non
             await call(fresh_address())
     members[1].plugged = False
     for call in (store.get, store.stat, store.repair, store.delete):
-        with pytest.raises(UnreachableError, match=r"^b[: ]"):
+        with pytest.raises(UnreachableError, match=r"b: The cable is out"):
             await call(fresh_address())
 
 
