@@ -39,7 +39,10 @@ class BurstParser:
         lines = (self._rest + piece).split(b"\n")
         self._rest = lines.pop()
         for line in lines:
-            yield from self._member(line)
+            if line:
+                yield from self._member(line)
+            else:
+                self._line_number += 1
         if len(self._rest) > BURST_LINE_BYTES_MAX:
             raise BurstError(f"Line {self._line_number + 1} of the burst is over {BURST_LINE_BYTES_MAX} bytes long.")
 

@@ -23,7 +23,7 @@ from holdall.core.archive import header_bytes
 from holdall.core.burst import members
 from holdall.core.codec import Codec
 from holdall.core.tree import Checker, Entry, Metadata, Type, shown
-from holdall.errors import AddressError, BurstError, CommitError, TreeError
+from holdall.errors import AddressError, BurstError, CommitError, DamagedCommitError, TreeError
 from holdall.limits import (
     CHUNK_RAW_BYTES_MAX,
     COMMIT_CHUNKS_MAX,
@@ -96,7 +96,7 @@ def decode_manifest(text: bytes) -> Manifest:
         named = members(text)
         depth = int(fields.get(b"depth", b"1"))
         if depth not in {1, 2}:
-            raise CommitError("The commit is nested too deep.")
+            raise DamagedCommitError("The commit is nested too deep.")
         return Manifest(
             codec=Codec(fields[b"codec"].decode("ascii")),
             index=Address.parse_path(fields[b"index"].decode("ascii")),
@@ -105,9 +105,9 @@ def decode_manifest(text: bytes) -> Manifest:
             members=tuple(named),
         )
     except KeyError as error:
-        raise CommitError(f"The commit's manifest does not name its {error.args[0].decode()}.") from error
+        raise DamagedCommitError(f"The commit's manifest does not name its {error.args[0].decode()}.") from error
     except (ValueError, AddressError, BurstError) as error:
-        raise CommitError(f"The commit's manifest is damaged: {str(error).rstrip('.')}.") from error
+        raise DamagedCommitError(f"The commit's manifest is damaged: {str(error).rstrip('.')}.") from error
 
 
 def burst(addresses: Iterable[Address]) -> bytes:
@@ -158,9 +158,9 @@ def decode_sizes(data: bytes, chunks: int) -> list[int]:
     try:
         found = msgspec.msgpack.decode(data, type=list[int])
     except msgspec.MsgspecError as error:
-        raise CommitError(f"The commit's chunk sizes are damaged: {error}.") from error
+        raise DamagedCommitError(f"The commit's chunk sizes are damaged: {error}.") from error
     if len(found) != chunks or any(not 0 <= size <= CHUNK_RAW_BYTES_MAX for size in found):
-        raise CommitError("The commit's chunk sizes do not fit its chunks.")
+        raise DamagedCommitError("The commit's chunk sizes do not fit its chunks.")
     return found
 
 
@@ -236,7 +236,7 @@ class IndexReader:
         rows = _rows(part)
         self._count += len(rows)
         if self._count > INDEX_ROWS_MAX:
-            raise CommitError(f"The commit has over {INDEX_ROWS_MAX} entries.")
+            raise DamagedCommitError(f"The commit has over {INDEX_ROWS_MAX} entries.")
         for row in rows:
             yield self._checker.check(_entry(row))
 
@@ -277,7 +277,7 @@ def _rows(part: bytes) -> list[_Row]:
     try:
         return _DECODER.decode(part)
     except msgspec.MsgspecError as error:
-        raise CommitError(f"The commit's index is damaged: {error}.") from error
+        raise DamagedCommitError(f"The commit's index is damaged: {error}.") from error
 
 
 def _row(entry: Entry) -> _Row:
@@ -297,7 +297,7 @@ def _entry(row: _Row) -> Entry:
         or len(row.content) != (DIGEST_BYTES if is_file else 0)
         or not 0 <= row.size_bytes <= (FILE_BYTES_MAX if is_file else 0)
     ):
-        raise CommitError(f"The commit's index has a row that means nothing, for {shown(row.path[:80])!r}.")
+        raise DamagedCommitError(f"The commit's index has a row that means nothing, for {shown(row.path[:80])!r}.")
     return Entry(
         path=row.path,
         type=kind,

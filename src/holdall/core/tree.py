@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from holdall.errors import TreeError
+from holdall.errors import TreeError, UnsafeTreeError
 from holdall.limits import NAME_BYTES_MAX, PATH_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -126,16 +126,16 @@ class Checker:
         """Takes the next entry.
 
         Raises:
-            TreeError: It is not safe.
+            UnsafeTreeError: It is not safe.
         """
         path, names = entry.path, order(entry.path)
-        _check_names(path, names)
+        _check_names(path, names, UnsafeTreeError)
         if names <= self._previous:
-            raise TreeError(f"{shown(path)!r} is out of order in the commit, or twice in it.")
+            raise UnsafeTreeError(f"{shown(path)!r} is out of order in the commit, or twice in it.")
         while self._above[-1] and not path.startswith(self._above[-1] + b"/"):
             self._above.pop()
         if entry.parent != self._above[-1]:
-            raise TreeError(f"{shown(path)!r} lies in no directory of the commit.")
+            raise UnsafeTreeError(f"{shown(path)!r} lies in no directory of the commit.")
         self._previous = names
         if entry.type is Type.DIRECTORY:
             self._above.append(path)
@@ -143,9 +143,9 @@ class Checker:
             if entry.metadata is not None:
                 self._files.add(hash(path))
         elif entry.type is Type.HARD_LINK and hash(entry.target) not in self._files:
-            raise TreeError(f"{shown(path)!r} is a link to no file that came before it.")
+            raise UnsafeTreeError(f"{shown(path)!r} is a link to no file that came before it.")
         elif entry.type is Type.SYMLINK and (not entry.target or b"\0" in entry.target):
-            raise TreeError(f"{shown(path)!r} is a symlink to nothing.")
+            raise UnsafeTreeError(f"{shown(path)!r} is a symlink to nothing.")
         return entry
 
 
@@ -153,7 +153,7 @@ def check(entries: Iterable[Entry]) -> Iterator[Entry]:
     """Passes the entries of a stranger's tree on, each once it is known to be safe to restore; see `Checker`.
 
     Raises:
-        TreeError: One is not.
+        UnsafeTreeError: One is not.
     """
     return map(Checker().check, entries)
 
@@ -164,11 +164,11 @@ def check_path(path: bytes) -> None:
     Raises:
         TreeError: It does.
     """
-    _check_names(path, order(path))
+    _check_names(path, order(path), TreeError)
 
 
-def _check_names(path: bytes, names: list[bytes]) -> None:
+def _check_names(path: bytes, names: list[bytes], kind: type[TreeError]) -> None:
     if len(path) > PATH_BYTES_MAX or max(map(len, names)) > NAME_BYTES_MAX:
-        raise TreeError(f"{shown(path[:80])!r}... is too long for a path.")
+        raise kind(f"{shown(path[:80])!r}... is too long for a path.")
     if b"\0" in path or not _NO_NAMES.isdisjoint(names):
-        raise TreeError(f"{shown(path)!r} is not a path inside a tree.")
+        raise kind(f"{shown(path)!r} is not a path inside a tree.")

@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from holdall.core.address import Address
-from holdall.core.chunking import cut
 from holdall.core.packing import Large, Pack, is_large, pack_bytes, segments
 from holdall.core.tree import Type, shown
 from holdall.errors import ChangedError
@@ -36,7 +35,7 @@ _AHEAD: Final = 5
 
 
 class UnreadableError(Exception):
-    """A large file cannot be read; the tree has to be walked again without it.
+    """A large file, or one with several names, cannot be read; the tree has to be walked again without it.
 
     Args:
         path: Its path.
@@ -105,6 +104,10 @@ class Builder:
         self._executor = executor
         self._on_skip = on_skip
         self._found: dict[bytes, Found] = {}
+        self._lost: dict[bytes, str | None] = {}
+        """Files that were found and are in no chunk, each with what is wrong with it, or None if it is gone."""
+        self._last: tuple[bytes, bytes, Chunk] | None = None
+        """The last chunk of a large file, before and after it was compressed: the chunks of a hole are one object."""
 
     def build(self, tree: Iterable[Found]) -> Iterator[Built]:
         """Yields the chunks of the archive in order.
@@ -114,7 +117,7 @@ class Builder:
 
         Raises:
             ChangedError: A file changed too much while it was read.
-            UnreadableError: A large file cannot be read.
+            UnreadableError: A large file, or one with several names, cannot be read.
             OSError: The tree cannot be read.
         """
         under_way: deque[_Step] = deque()
@@ -131,6 +134,8 @@ class Builder:
 
     def _came(self, step: _Step) -> Built:
         built = step.result()
+        if self._lost:
+            self._check_links(built.entries)
         if built.run is not None:
             built.run.chunks.append(built.chunk)
             for entry in built.entries:  # with the last of its chunks a large file's contents are known
@@ -139,28 +144,55 @@ class Builder:
                     self._cache.keep_file(entry.path, built.run.signature, entry.content, run.read_ns, run.chunks)
         return built
 
+    def _check_links(self, entries: tuple[Entry, ...]) -> None:
+        """Refuses links to a file that was lost: the tree has to be walked again, so that one of them is the file."""
+        for entry in entries:
+            if entry.type is Type.HARD_LINK and entry.target in self._lost:
+                reason = self._lost[entry.target]
+                if reason is not None:
+                    raise UnreadableError(entry.target, reason)
+                raise ChangedError(f"{shown(entry.target)!r} went away while the tree was read.")
+
     def _steps(self, tree: Iterable[Found]) -> Iterator[_Step]:
         for segment in segments(self._noted(tree)):
             if isinstance(segment, Large):
                 yield from self._large(self._found.pop(segment.entry.path))
                 continue
             found = {entry.path: self._found.pop(entry.path) for entry in segment.entries if _is_small(entry)}
-            yield self._executor.submit(self._pack, segment, found)
+            known = self._known(segment, found)
+            if known is None:
+                yield self._executor.submit(self._pack, segment, found)
+            else:
+                chunk, entries = known
+                yield _done(Built(chunk, None, partial(self._rebuild_pack, segment, found, chunk), entries))
 
     def _noted(self, tree: Iterable[Found]) -> Iterator[Entry]:
         """The tree's entries, each with its file's signature kept until its segment is built."""
         for found in tree:
             if found.entry.type is Type.FILE:
+                if is_large(found.entry) and not self._opens(found):
+                    continue
                 self._found[found.entry.path] = found
             yield found.entry
+
+    def _opens(self, found: Found) -> bool:
+        """Whether a large file can be opened: found out later, its header would be in a chunk already."""
+        path = found.entry.path
+        try:
+            fd = self._sources.open(found)
+        except OSError as error:
+            self._lost[path] = reason = error.strerror or str(error)
+            self._on_skip(Skipped(path, reason))
+            return False
+        if fd is None:
+            self._lost[path] = None
+            return False
+        os.close(fd)
+        return True
 
     # --- packs ---
 
     def _pack(self, pack: Pack, found: dict[bytes, Found]) -> Built:
-        known = self._known(pack, found)
-        if known is not None:
-            chunk, entries = known
-            return Built(chunk, None, partial(self._rebuild_pack, pack, found, chunk), entries)
         data, entries, chunk = self._make_pack(pack, found)
         return Built(chunk, data, lambda: data, _indexed(entries))
 
@@ -192,9 +224,11 @@ class Builder:
             try:
                 read = self._sources.read_small(file)
             except OSError as error:
-                self._on_skip(Skipped(entry.path, error.strerror or str(error)))
+                self._lost[entry.path] = reason = error.strerror or str(error)
+                self._on_skip(Skipped(entry.path, reason))
                 continue
             if read is None:  # gone since the walk
+                self._lost[entry.path] = None
                 continue
             entries.append(read.entry)
             contents.append(read.data)
@@ -225,7 +259,7 @@ class Builder:
         file = self._open_large(found)
         try:
             run, at, waiting = _Run([], read_ns=file.read_ns), 0, b""
-            for raw in cut(file, found.entry.size_bytes):
+            for raw in file.chunks():
                 if waiting:
                     yield self._executor.submit(self._chunk, found, run, waiting, at)
                     at += len(waiting)
@@ -251,14 +285,17 @@ class Builder:
         at = 0
         for number, chunk in enumerate(known, start=1):
             entries = (replace(found.entry, content=content),) if number == len(known) else ()
-            step: _Step = Future()
-            step.set_result(Built(chunk, None, partial(self._read_again, found, chunk, at), entries))
-            yield step
+            yield _done(Built(chunk, None, partial(self._read_again, found, chunk, at), entries))
             at += chunk.size_bytes
 
     def _chunk(self, found: Found, run: _Run, raw: bytes, at: int, entries: tuple[Entry, ...] = ()) -> Built:
-        data = self._codec.compress(raw)
-        chunk = Chunk(bytes(Address.of(data)), len(raw))
+        last = self._last
+        if last is not None and last[0] is raw:
+            _, data, chunk = last
+        else:
+            data = self._codec.compress(raw)
+            chunk = Chunk(bytes(Address.of(data)), len(raw))
+            self._last = raw, data, chunk
         return Built(chunk, data, partial(self._read_again, found, chunk, at), entries, run)
 
     def _read_again(self, found: Found, chunk: Chunk, at: int) -> bytes:
@@ -278,6 +315,13 @@ class Builder:
         if Address.of(data) != chunk.address:
             raise ChangedError(f"{shown(found.entry.path)!r} changed while the tree was read.")
         return data
+
+
+def _done(built: Built) -> _Step:
+    """A step that had nothing to do."""
+    step: _Step = Future()
+    step.set_result(built)
+    return step
 
 
 def _is_small(entry: Entry) -> bool:

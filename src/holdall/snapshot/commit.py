@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from holdall.core.address import Address
 from holdall.core.codec import Codec
 from holdall.core.manifest import IndexWriter, Manifest, burst, encode_sizes, nested
+from holdall.core.tree import Type
 from holdall.errors import ChangedError, DamageError
 from holdall.limits import COMMIT_ATTEMPTS_MAX, UPLOAD_BYTES_MAX, UPLOAD_CHUNKS_MAX, UPLOADS_MAX
 from holdall.snapshot.building import Builder, UnreadableError
@@ -105,8 +106,7 @@ class Committer:
         for attempt in range(1, COMMIT_ATTEMPTS_MAX + 1):
             report = Report()
             report.skipped += left_out
-            gone = {skipped.path for skipped in left_out}
-            tree = (found for found in walk(report.skipped.append) if found.entry.path not in gone)
+            tree = _without(left_out, walk(report.skipped.append), report.skipped.append)
             try:
                 await self._attempt(root, tree, cache, report)
             except ChangedError:
@@ -117,6 +117,7 @@ class Committer:
                 if attempt == COMMIT_ATTEMPTS_MAX:
                     raise ChangedError("Too many of the tree's large files cannot be read.") from error
             else:
+                report.skipped = list(dict.fromkeys(report.skipped))  # a walk may find again what an attempt told of
                 return report
         raise AssertionError  # the last attempt returned or raised
 
@@ -227,6 +228,17 @@ class _Upload:
 
         async for _ in in_order(zip(blobs, addresses, strict=True), put, width=UPLOADS_MAX):
             pass
+
+
+def _without(left_out: Sequence[Skipped], tree: Iterable[Found], on_skip: Callable[[Skipped], None]) -> Iterator[Found]:
+    """A tree without the files that cannot be read, and without their other names, which cannot be read either."""
+    reasons = {skipped.path: skipped.reason for skipped in left_out}
+    for found in tree:
+        entry = found.entry
+        if entry.type is Type.HARD_LINK and entry.target in reasons:
+            on_skip(Skipped(entry.path, reasons[entry.target]))
+        elif entry.path not in reasons:
+            yield found
 
 
 def _batches(chunks: Iterator[Built]) -> Iterator[list[Built]]:

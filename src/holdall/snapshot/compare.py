@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from holdall.core.manifest import read_index_part
 from holdall.core.tree import EXECUTABLE, Type, order, shown
-from holdall.errors import TreeError
+from holdall.errors import UnsafeTreeError
 from holdall.stores.ordered import in_order
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ async def compare(old: CommitReader, new: CommitReader) -> AsyncGenerator[Change
 
     Raises:
         CommitError: An index is damaged.
-        TreeError: An index is not in order.
+        UnsafeTreeError: An index is not in order.
         HoldallError: As `CommitReader.index_parts`.
     """
     common = set(await old.index_parts()) & set(await new.index_parts())
@@ -72,7 +72,7 @@ async def _entries(reader: CommitReader, common: set[Address]) -> AsyncGenerator
             for entry in read_index_part(part):
                 names = order(entry.path)
                 if names <= previous:
-                    raise TreeError(f"{shown(entry.path)!r} is out of order in the commit, or twice in it.")
+                    raise UnsafeTreeError(f"{shown(entry.path)!r} is out of order in the commit, or twice in it.")
                 previous = names
                 yield entry
 

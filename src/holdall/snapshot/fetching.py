@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from holdall.core import burst
 from holdall.core.address import PATH_CHARS, Address
-from holdall.errors import BurstError, CommitError, DamageError, MemberNotFoundError, NotFoundError
+from holdall.errors import (
+    BurstError,
+    CommitError,
+    DamagedCommitError,
+    DamageError,
+    MemberNotFoundError,
+    NotFoundError,
+)
 from holdall.limits import BURST_LINE_BYTES_MAX, MANIFEST_LINES_MAX
 from holdall.stores.base import Kind
 from holdall.stores.disk import translated
@@ -71,7 +78,7 @@ async def read_list(store: Blobs, address: Address, lines_max: int, what: str, *
     try:
         return tuple(burst.members(text))
     except BurstError as error:
-        raise CommitError(f"The commit's {what} is damaged: {error.message}") from error
+        raise DamagedCommitError(f"The commit's {what} is damaged: {error.message}") from error
 
 
 async def open_member(store: Blobs, address: Address, bytes_max: int, *, use: bool) -> Reading:
@@ -142,4 +149,4 @@ def _too_long(address: Address, size_bytes: int) -> DamageError:
 
 def _check_lines(text: bytes, lines_max: int, what: str) -> None:
     if text.count(b"\n") > lines_max + LIST_LINES_MORE:
-        raise CommitError(f"The commit's {what} has over {lines_max} lines.")
+        raise DamagedCommitError(f"The commit's {what} has over {lines_max} lines.")

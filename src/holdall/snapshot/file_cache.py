@@ -108,9 +108,13 @@ class FileCache:
         """Writes down what this commit used, in place of what was there; where it cannot, nothing is remembered."""
         if self._path is None:
             return
+        folder, name = os.path.split(self._path)
         making = f"{self._path}.{os.getpid()}"
         with suppress(OSError):
-            os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            for left in os.listdir(folder):
+                if left.startswith(f"{name}."):  # by a commit that was killed; one under way remembers nothing then
+                    os.unlink(os.path.join(folder, left))
             with open(making, "wb") as file:
                 file.write(msgspec.msgpack.encode(self._new))
             os.replace(making, self._path)

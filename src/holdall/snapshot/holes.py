@@ -39,7 +39,7 @@ def holes(data: bytes, start: int, stop: int) -> Iterator[tuple[int, int]]:
         at = window = last
 
 
-def write(fd: int, data: bytes, start: int, stop: int, at: int) -> bool:
+def write(fd: int, data: bytes, start: int, stop: int, at: int) -> int:
     """Writes part of `data` into a file whose contents are zeros so far, and leaves holes where it can.
 
     Args:
@@ -50,18 +50,18 @@ def write(fd: int, data: bytes, start: int, stop: int, at: int) -> bool:
         at: Where in the file.
 
     Returns:
-        Whether it left a hole: then the file's length has to be set.
+        How many bytes it wrote; where they are not all, the file's length has to be set.
 
     Raises:
         OSError: It cannot be written.
     """
-    view, shift, done, left = memoryview(data), at - start, start, False
+    view, shift, done, left_bytes = memoryview(data), at - start, start, 0
     if stop - start >= HOLE_BYTES_MIN:
         for first, last in holes(data, start, stop):
             _write_all(fd, view[done:first], done + shift)
-            done, left = last, True
+            done, left_bytes = last, left_bytes + last - first
     _write_all(fd, view[done:stop], done + shift)
-    return left
+    return stop - start - left_bytes
 
 
 def _write_all(fd: int, view: memoryview, at: int) -> None:

@@ -7,16 +7,18 @@ import hashlib
 import os
 import stat
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from holdall.core.tree import EXECUTABLE, Type
 from holdall.limits import CHUNK_BYTES
-from holdall.snapshot.places import Cursor, told
+from holdall.snapshot.places import Cursor, temporary_name, told
 from holdall.snapshot.writing import Action
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from holdall.core.address import Address
     from holdall.core.tree import Entry
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -29,10 +31,16 @@ class Looker:
 
     Args:
         root: The open directory; it stays open.
+        commit: The address of the commit that is compared with it.
+
+    Attributes:
+        leftovers: Paths of second names that files got from a run which was killed between two system calls.
     """
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, commit: Address) -> None:
+        self.leftovers: list[bytes] = []
         self._root = root
+        self._commit = commit
         self._local = threading.local()
         self._cursors: list[Cursor] = []
 
@@ -78,11 +86,19 @@ class Looker:
                 return (Action.LEAVE if same else Action.REPLACE), False
             if entry.type is Type.HARD_LINK:
                 return _compare_link(cursor, entry, found), False
+            if found.st_nlink > 1:
+                self._note_leftover(entry, found, above)
             return _compare_file(entry, found, above), False
         except OSError as error:
             if error.errno in _NOTHING:
                 return Action.MAKE, False
             raise told(error, entry.path, "compared") from error
+
+    def _note_leftover(self, entry: Entry, found: os.stat_result, above: int) -> None:
+        name = temporary_name(entry.name, self._commit)
+        with suppress(OSError):
+            if os.path.samestat(found, os.stat(name, dir_fd=above, follow_symlinks=False)):
+                self.leftovers.append(entry.path.removesuffix(entry.name) + name)
 
 
 def _compare_link(cursor: Cursor, entry: Entry, found: os.stat_result) -> Action:

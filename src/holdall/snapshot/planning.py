@@ -51,6 +51,7 @@ class Plan:
         actions: An `Action` for each entry of the commit, in order.
         borrowed: Of files that are not wanted themselves, but hard links to them are: the first of these.
         extras: What the commit does not have, with whether it is a directory, in order.
+        leftovers: See `Looker`.
         blocked: Entries that a directory has the place of, which will be empty once the extras are gone.
         files_bytes: The length of all files to write.
         left: Entries that are there as they should be.
@@ -60,6 +61,7 @@ class Plan:
     actions: bytearray = field(default_factory=bytearray)
     borrowed: dict[bytes, Borrower] = field(default_factory=dict)
     extras: list[tuple[bytes, bool]] = field(default_factory=list)
+    leftovers: list[bytes] = field(default_factory=list)
     blocked: list[bytes] = field(default_factory=list)
     files_bytes: int = 0
     left: int = 0
@@ -93,7 +95,7 @@ class Planner:
     ) -> None:
         self._reader = reader
         self._selection = selection
-        self._looker = None if root is None else Looker(root)
+        self._looker = None if root is None else Looker(root, reader.address)
         self._threads = threads
         self._present = iter(()) if present is None else iter(present)
         self._here: tuple[bytes, bool] | None = None
@@ -126,6 +128,7 @@ class Planner:
             while self._here is not None:
                 self._extra(self._here)
             self._check(replace=replace, delete=delete)
+            self._plan.leftovers = self._looker.leftovers if self._looker is not None else []
         finally:
             executor.shutdown(cancel_futures=True)
             if self._looker is not None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 from holdall.core.address import DIGEST_BYTES, Address
 from holdall.core.archive import BLOCK_BYTES, TRAILER, header_bytes
 from holdall.core.manifest import IndexReader, decode_manifest, decode_sizes
-from holdall.errors import CommitError, DamageError, HoldallError, NotFoundError, StoreError
+from holdall.errors import DamagedCommitError, DamageError, HoldallError, NotFoundError, StoreError
 from holdall.limits import (
     COMMIT_CHUNKS_MAX,
     INDEX_PART_BYTES_MAX,
@@ -84,6 +84,8 @@ class CommitReader:
         self._offsets = array("Q", (0,))
         self._offsets.extend(accumulate(sizes))
         self._index: tuple[Address, ...] | None = None
+        self._repeated: tuple[Address, bytes] | None = None
+        """The last chunk, checked and unpacked, that the commit names twice in a row, as it does in a hole."""
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="holdall-unpack")
         self.archive_bytes = self._offsets[-1]
 
@@ -117,7 +119,7 @@ class CommitReader:
         """Yields `work(item, chunk)` for each number and item wanted, in their order.
 
         Chunks are fetched ahead, several at once; `work` is called on a thread, with a chunk that is what its address
-        and its length say.
+        and its length say. Of chunks that are the same and follow one another only the first ones are fetched.
 
         Args:
             wanted: Numbers of chunks, each with what it is wanted for; None is no chunk, and its bytes are none.
@@ -170,6 +172,9 @@ class CommitReader:
         if number is None:
             return await self._on_thread(work, item, b"")
         address, size = self.chunk(number), self.chunk_bytes(number)
+        repeated = self._repeated
+        if repeated is not None and repeated[0] == address and len(repeated[1]) == size:
+            return await self._on_thread(work, item, repeated[1])
         try:
             packed: bytes | Callable[[], bytes]
             if isinstance(self._store, ThreadReading):  # read it on the thread that unpacks it
@@ -177,16 +182,15 @@ class CommitReader:
             else:
                 async with await open_member(self._store, address, packed_bytes_max(size), use=self._use) as reading:
                     packed = await reading.read()
-            return await self._on_thread(self._unpack, address, size, packed, partial(work, item))
+            return await self._on_thread(self._unpack, number, packed, partial(work, item))
         except (NotFoundError, StoreError, DamageError) as error:
             # Of a store's errors, a leaf says that it cannot work now; the plain one, that it cannot read this.
             if on_error is None or (isinstance(error, StoreError) and type(error) is not StoreError):
                 raise
             return on_error(item, error)
 
-    def _unpack(
-        self, address: Address, size: int, packed: bytes | Callable[[], bytes], work: Callable[[bytes], _R]
-    ) -> _R:
+    def _unpack(self, number: int, packed: bytes | Callable[[], bytes], work: Callable[[bytes], _R]) -> _R:
+        address, size = self.chunk(number), self.chunk_bytes(number)
         data = packed if isinstance(packed, bytes) else packed()
         check(address, data)
         try:
@@ -195,6 +199,8 @@ class CommitReader:
             raise DamageError(f"The chunk {address} cannot be unpacked: {error.message}") from error
         if len(chunk) != size:
             raise DamageError(f"The chunk {address} has {len(chunk)} bytes, and the commit says {size}.")
+        if number + 1 < self.chunks and self.chunk(number + 1) == address:
+            self._repeated = address, chunk
         return work(chunk)
 
     # --- index ---
@@ -246,11 +252,11 @@ class CommitReader:
                 at += header_bytes(entry)
                 size = entry.size_bytes
                 if at + size > self.archive_bytes:
-                    raise CommitError("The commit's index names more than its archive holds.")
+                    raise DamagedCommitError("The commit's index names more than its archive holds.")
                 yield entry, at
                 at += size + -size % BLOCK_BYTES
         if at + len(TRAILER) != self.archive_bytes:
-            raise CommitError("The commit's index and its archive are not of the same length.")
+            raise DamagedCommitError("The commit's index and its archive are not of the same length.")
 
     # --- life ---
 
@@ -290,9 +296,10 @@ async def open_commit(store: Blobs, address: Address, *, use: bool = True, threa
     digests = await _digests(store, manifest, use=use)
     packed = await read_member(store, manifest.sizes, packed_bytes_max(_SIZES_BYTES_MAX), use=use)
     try:
-        sizes = decode_sizes(manifest.codec.decompress(packed, _SIZES_BYTES_MAX), len(digests) // DIGEST_BYTES)
+        data = manifest.codec.decompress(packed, _SIZES_BYTES_MAX)
     except DamageError as error:
         raise DamageError(f"The chunk sizes {manifest.sizes} cannot be unpacked: {error.message}") from error
+    sizes = decode_sizes(data, len(digests) // DIGEST_BYTES)
     return CommitReader(store, address, manifest, digests=digests, sizes=sizes, use=use, threads=threads or THREADS)
 
 
@@ -309,7 +316,7 @@ async def _digests(store: Blobs, manifest: Manifest, *, use: bool) -> bytes:
         async for part in parts:
             digests += b"".join(part)
             if len(digests) > COMMIT_CHUNKS_MAX * DIGEST_BYTES:
-                raise CommitError(f"The commit has over {COMMIT_CHUNKS_MAX} chunks.")
+                raise DamagedCommitError(f"The commit has over {COMMIT_CHUNKS_MAX} chunks.")
     return bytes(digests)
 
 

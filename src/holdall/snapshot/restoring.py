@@ -65,7 +65,7 @@ class Restoration:
         self._exact = exact
         self._flush = flush
         self._flushing: asyncio.Future[None] | None = None
-        self._unflushed_bytes = 0
+        self._flushed_bytes = 0
         self._on_progress = on_progress
         self._done_bytes = 0
         self._total_bytes = reader.archive_bytes if plan is None else plan.files_bytes
@@ -128,9 +128,9 @@ class Restoration:
                 self._writer.run(batch, data)
 
         loop = asyncio.get_running_loop()
-        self._unflushed_bytes += sum(len(data) for _, data in ready)
-        if self._unflushed_bytes > _FLUSH_BYTES and (self._flushing is None or self._flushing.done()):
-            self._unflushed_bytes = 0
+        written = self._writer.written_bytes
+        if written - self._flushed_bytes > _FLUSH_BYTES and (self._flushing is None or self._flushing.done()):
+            self._flushed_bytes = written
             self._flushing = loop.run_in_executor(None, self._flush)
         return loop.run_in_executor(self._thread, write)
 
@@ -237,18 +237,19 @@ class Restoration:
         ways = tuple(path + b"/" for path in self._plan.blocked)
         first = [extra for extra in self._plan.extras if extra[0].startswith(ways)]
         self._plan.extras = [extra for extra in self._plan.extras if not extra[0].startswith(ways)]
-        await self._delete(first)
+        self.deleted += await self._delete(first)
 
     async def _delete_extras(self) -> None:
         if self._plan is not None:
-            await self._delete(self._plan.extras)
+            self.deleted += await self._delete(self._plan.extras)
+            await self._delete([(path, False) for path in self._plan.leftovers])
 
-    async def _delete(self, extras: list[tuple[bytes, bool]]) -> None:
+    async def _delete(self, extras: list[tuple[bytes, bool]]) -> int:
         def delete() -> int:
             # Backwards, so that a directory comes after all in it.
             return sum(self._writer.remove(path, directory=is_directory) for path, is_directory in reversed(extras))
 
-        self.deleted += await asyncio.get_running_loop().run_in_executor(self._thread, delete)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, delete)
 
 
 def _checked(batch: Batch[Wanted], data: bytes) -> tuple[Batch[Wanted], bytes]:

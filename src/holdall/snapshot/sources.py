@@ -10,17 +10,22 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from holdall.core.address import Address
+from holdall.core.chunking import cut
 from holdall.core.tree import EXECUTABLE
 from holdall.errors import ChangedError, UsageError
 from holdall.limits import LARGE_FILE_BYTES_MIN
 from holdall.snapshot.walk import Signature
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from holdall.core.tree import Entry
     from holdall.snapshot.walk import Found
 
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_FILE: Final = {errno.ELOOP, errno.ENXIO}
+_STAT_BLOCK_BYTES: Final = 512
+"""What `st_blocks` counts, on every file system."""
 _PATH_BYTES_MAX: Final = 4000
 """The system takes no more than 4095 bytes at once; a longer path is walked in steps."""
 
@@ -113,7 +118,7 @@ class Sources:
 
 
 class LargeFile:
-    """A large file as it is read: exactly as long as its entry says, and hashed on the way.
+    """A large file as it is read: exactly as long as its entry says, its holes not at all, and hashed on the way.
 
     Args:
         fd: Open; closed by `close`.
@@ -123,29 +128,63 @@ class LargeFile:
     def __init__(self, fd: int, entry: Entry) -> None:
         self._fd = fd
         self._entry = entry
-        self._left = entry.size_bytes
+        self._at = 0
         self._hash = hashlib.sha256()
         self.read_ns = time.time_ns()
-        self._before = signature_of(os.fstat(fd))
+        status = os.fstat(fd)
+        self._before = signature_of(status)
+        has_holes = status.st_blocks * _STAT_BLOCK_BYTES < status.st_size
+        self._data_until = 0 if has_holes else entry.size_bytes
+        """Up to here there is no hole that `hole_bytes` has not told of."""
 
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Fills the buffer with what comes next.
+    def chunks(self) -> Iterator[bytes]:
+        """Yields the file's chunks in order.
 
         Raises:
             ChangedError: The file has become shorter.
             OSError: It cannot be read.
         """
-        view = memoryview(buffer)[: self._left]
-        size = os.readv(self._fd, [view]) if view else 0
+        for chunk in cut(self, self._entry.size_bytes, self.hole_bytes):
+            self._hash.update(chunk)
+            yield chunk
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fills the buffer with what comes next; errors as `chunks`."""
+        view = memoryview(buffer)[: self._entry.size_bytes - self._at]
+        size = os.preadv(self._fd, [view], self._at) if view else 0
         if view and not size:
-            raise ChangedError(f"{os.fsdecode(self._entry.path)!r} has become shorter while it was read.")
-        self._hash.update(view[:size])
-        self._left -= size
+            raise self._shorter()
+        self._at += size
         return size
+
+    def seek(self, offset: int, /) -> None:
+        """Goes on from there."""
+        self._at = offset
+
+    def hole_bytes(self, at: int) -> int:
+        """How many bytes from `at` on the file system keeps nothing of, so that they are zeros; errors as `chunks`."""
+        size = self._entry.size_bytes
+        if at < self._data_until or at >= size:
+            return 0
+        try:
+            data = os.lseek(self._fd, at, os.SEEK_DATA)
+            if data == at:
+                self._data_until = os.lseek(self._fd, at, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # a file system that cannot tell
+                self._data_until = size
+                return 0
+            if os.fstat(self._fd).st_size < size:
+                raise self._shorter() from None
+            data = size  # nothing but a hole up to the end
+        return min(data, size) - at
+
+    def _shorter(self) -> ChangedError:
+        return ChangedError(f"{os.fsdecode(self._entry.path)!r} has become shorter while it was read.")
 
     @property
     def content(self) -> Address:
-        """The hash of what was read."""
+        """The hash of the chunks so far."""
         return Address(self._hash.digest())
 
     @property

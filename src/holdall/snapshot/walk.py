@@ -242,7 +242,15 @@ class _Walk:
         if status.st_nlink > 1 and (first := self._first_path(path, status)) is not None:
             metadata = self._reader.read(status)
             return Found(Entry(path, Type.HARD_LINK, stat.S_IMODE(mode), 0, None, first, metadata), None)
-        metadata = self._reader.read(status, self._xattrs(folder, name, path))
+        try:
+            xattrs = self._xattrs(folder, name, path)
+        except OSError as error:
+            if status.st_nlink > 1:  # the next of its names that can be read is the file
+                self._links.pop((status.st_dev, status.st_ino), None)
+                self._missed(path, error)
+                return None
+            xattrs = ()  # whoever reads its contents will tell why
+        metadata = self._reader.read(status, xattrs)
         return Found(Entry(path, Type.FILE, stat.S_IMODE(mode), size, metadata=metadata), signature)
 
     def _symlink(self, folder: int, name: bytes, path: bytes, status: os.stat_result) -> Found | None:
@@ -277,7 +285,7 @@ class _Walk:
         except OSError as error:
             if error.errno in EXHAUSTED:
                 raise _exhausted(error) from error
-            return ()  # whoever reads its contents will tell why
+            raise
         try:
             return xattrs_of(fd, self._lost_xattr(path))
         finally:

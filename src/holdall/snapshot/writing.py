@@ -92,18 +92,22 @@ class TreeWriter:
     Attributes:
         files: Files written so far.
         files_bytes: Their length together.
+        written_bytes: What of it is no hole, also of files that are not whole yet.
         settler: What gave back metadata.
     """
 
     def __init__(self, root: int, commit: Address, *, fresh: bool) -> None:
         self.files = 0
         self.files_bytes = 0
+        self.written_bytes = 0
         self.settler = Settler()
         self._commit = commit
         self._fresh = fresh
         self._here = Cursor(root)
         self._there = Cursor(root)
         self._large: _Open | None = None
+        self._blank: bytes | None = None
+        """The last chunk that was nothing but zeros: a reader gives those that follow one another as one object."""
 
     def close(self) -> None:
         """Lets go; a file that is not whole is removed unless the next run may go on from it."""
@@ -170,7 +174,9 @@ class TreeWriter:
         entry, action, _ = step.item
         fd, temporary = self._create(entry, action)
         try:
-            if write(fd, data, step.start, step.stop, 0):
+            written = write(fd, data, step.start, step.stop, 0)
+            self.written_bytes += written
+            if written < entry.size_bytes:
                 os.ftruncate(fd, entry.size_bytes)
             self.settler.settle(entry, fd)
         except BaseException:
@@ -190,7 +196,11 @@ class TreeWriter:
         large = self._large
         assert large is not None  # noqa: S101 - parts come in order
         large.digest.update(memoryview(data)[step.start : step.stop])
-        write(large.fd, data, step.start, step.stop, step.offset)
+        if data is not self._blank:
+            written = write(large.fd, data, step.start, step.stop, step.offset)
+            self.written_bytes += written
+            if not written and step.stop - step.start == len(data):
+                self._blank = data
         if step.offset + step.stop - step.start == entry.size_bytes:
             check_content(entry, large.digest.digest())
             self.settler.settle(entry, large.fd)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from holdall.core.address import DIGEST_BYTES, Address
 from holdall.core.burst import BurstParser
 from holdall.errors import BurstError, DamageError, MemberNotFoundError, NotFoundError
-from holdall.limits import BURST_DEPTH_MAX, BURST_MEMBERS_MAX, BURSTS_OPENED_MAX
+from holdall.limits import BURST_DEPTH_MAX, BURST_MEMBERS_MAX, BURST_TEXT_BYTES_MAX, BURSTS_OPENED_MAX, MIB
 from holdall.stores.abilities import BatchStat
 from holdall.stores.base import Kind, Span
 
@@ -145,6 +145,7 @@ class _Walk:
         self._use = use
         self._visited = 0
         self._opened = 0
+        self._text_bytes = 0
 
     async def over(self, burst: Address, level: int) -> None:
         """Adds the members that one burst names, `level` levels down."""
@@ -152,7 +153,7 @@ class _Walk:
         self._opened += 1
         if self._opened > BURSTS_OPENED_MAX:
             raise BurstError(f"The burst is made of over {BURSTS_OPENED_MAX} bursts, all levels together.")
-        async with aclosing(_members(self._store, burst, self._found, top=at_top, use=self._use)) as batches:
+        async with aclosing(self._members(burst, top=at_top)) as batches:
             async for batch in batches:
                 self._visited += len(batch)
                 if self._visited > BURST_MEMBERS_MAX * 2:
@@ -164,29 +165,31 @@ class _Walk:
                     for member in batch:
                         await self.over(member, level - 1)
 
-
-async def _members(
-    store: Blobs, burst: Address, found: BurstPlan, *, top: bool, use: bool
-) -> AsyncGenerator[list[Address], None]:
-    """The members that one burst names, in batches."""
-    parser, batch = BurstParser(), []
-    try:
-        reading = await store.get(burst, use=use)
-    except NotFoundError as error:
-        if top:
-            raise
-        raise MemberNotFoundError(f"The member {burst} is not stored here.") from error
-    found.pass_through(reading.info)
-    async with reading:
-        async for piece in reading:
-            for member in parser.feed(piece):
-                batch.append(member)
-                if len(batch) == _STAT_BATCH:
-                    yield batch
-                    batch = []
-    batch += parser.finish()
-    if batch:
-        yield batch
+    async def _members(self, burst: Address, *, top: bool) -> AsyncGenerator[list[Address], None]:
+        """The members that one burst names, in batches."""
+        parser, batch = BurstParser(), []
+        try:
+            reading = await self._store.get(burst, use=self._use)
+        except NotFoundError as error:
+            if top:
+                raise
+            raise MemberNotFoundError(f"The member {burst} is not stored here.") from error
+        self._found.pass_through(reading.info)
+        async with reading:
+            async for piece in reading:
+                self._text_bytes += len(piece)
+                if self._text_bytes > BURST_TEXT_BYTES_MAX:
+                    raise BurstError(
+                        f"The burst has over {BURST_TEXT_BYTES_MAX // MIB} MiB of lines, all levels together."
+                    )
+                for member in parser.feed(piece):
+                    batch.append(member)
+                    if len(batch) == _STAT_BATCH:
+                        yield batch
+                        batch = []
+        batch += parser.finish()
+        if batch:
+            yield batch
 
 
 async def _stat_all(store: Blobs, members: list[Address], *, use: bool) -> list[Info]:

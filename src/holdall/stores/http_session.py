@@ -7,7 +7,7 @@ leaves this module.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from itertools import count
 from random import SystemRandom
 from typing import TYPE_CHECKING, Final
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
+
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.connector import Connection
 
 
 _KEY_HINT: Final = (
@@ -195,6 +198,7 @@ class Session:
                 auto_decompress=False,
                 read_bufsize=CHUNK_BYTES,
                 middlewares=(self._once,),
+                request_class=_QuietRequest,
             )
         return self._client
 
@@ -205,6 +209,21 @@ class Session:
         """
         with self.translating():
             return await handler(request)
+
+
+class _QuietRequest(aiohttp.ClientRequest):
+    """A request of which only the answer tells that the connection was lost.
+
+    aiohttp sends a body in a task of its own, and asks nobody how that ended where the server went before it answered
+    `Expect: 100-continue`; the event loop would then print a traceback.
+    """
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        """Sends the body."""
+        with suppress(aiohttp.ClientConnectionError):
+            await super().write_bytes(writer, conn, content_length)
 
 
 class Translating:
