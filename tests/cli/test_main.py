@@ -26,6 +26,9 @@ pytest_plugins = ("cli_harness",)
 
 NAMES = [command.name for command in every_command()]
 SLOT_COMMANDS = ["key", "get", "set", "claim", "append", "take"]
+STORE_COMMANDS = ["add", "ls", "show", "export", "import", "rm"]
+TIMELINE_COMMANDS = ["init", "key", "add", "get", "ls", "export", "stats", "verify", "push", "pull"]
+GROUPS = {"slot": SLOT_COMMANDS, "store": STORE_COMMANDS, "timeline": TIMELINE_COMMANDS}
 HEAVY = {"aiohttp", "asyncio", "cyclopts", "dataclasses", "platformdirs", "rich", "uvloop"}
 
 
@@ -45,7 +48,7 @@ def test_the_version_is_that_of_the_package(holdall: Holdall) -> None:
     assert holdall("--version").out == f"holdall {__version__}\n".encode()
 
 
-@pytest.mark.parametrize("command", [*NAMES, *(f"slot {name}" for name in SLOT_COMMANDS)])
+@pytest.mark.parametrize("command", [*NAMES, *(f"{group} {name}" for group, names in GROUPS.items() for name in names)])
 def test_every_command_has_help_with_the_exit_codes(holdall: Holdall, command: str) -> None:
     result = holdall(*command.split(), "--help")
     text = " ".join(result.out.decode().split())
@@ -57,10 +60,11 @@ def test_every_command_has_help_with_the_exit_codes(holdall: Holdall, command: s
     assert holdall("help", *command.split()).out == result.out
 
 
-def test_help_for_slots_names_each_of_their_commands(holdall: Holdall) -> None:
-    lines = holdall("slot", "--help").lines
+@pytest.mark.parametrize(("name", "commands"), GROUPS.items())
+def test_help_for_a_group_names_each_of_its_commands(holdall: Holdall, name: str, commands: list[str]) -> None:
+    lines = holdall(name, "--help").lines
 
-    assert sorted(line.split()[0] for line in lines if re.match(r"  [a-z]+ ", line)) == sorted(SLOT_COMMANDS)
+    assert sorted(line.split()[0] for line in lines if re.match(r"  [a-z]+ ", line)) == sorted(commands)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +116,7 @@ def test_every_error_ends_in_a_code_that_the_table_names() -> None:
     assert set(codes.values()) == {1, 2, 3, 4, 5, 6}
     assert [codes[slug] for slug in ("usage", "not-found", "damage", "access", "unreachable")] == [2, 3, 4, 5, 6]
     assert (codes["already-set"], codes["out-of-space"], codes["error"]) == (1, 1, 1)
-    assert set(MEANINGS) == {0, *codes.values(), 130}
+    assert set(MEANINGS) == {0, *codes.values(), 130, 143}
 
 
 def test_a_store_that_cannot_be_reached_is_exit_code_6(holdall: Holdall) -> None:

@@ -47,6 +47,7 @@ class Session:
             {
                 "HOME": str(place),
                 "XDG_DATA_HOME": str(place / "share"),
+                "XDG_CONFIG_HOME": str(place / ".config"),
                 "PATH": f"{bin_directory}{os.pathsep}{os.environ['PATH']}",
                 "LC_ALL": "C.UTF-8",
                 "TZ": "UTC",

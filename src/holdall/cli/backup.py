@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -13,11 +13,12 @@ from holdall.cli.progress import Progress
 from holdall.core.units import format_size
 from holdall.errors import AccessError, HoldallError, UsageError
 from holdall.limits import STORE_JOBS, STORE_JOBS_MAX
-from holdall.stores.opening import directory_of, open_store
+from holdall.stores.opening import directory_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from holdall.cli.profiles import Place
     from holdall.snapshot.backup import Backup, BackupReport
     from holdall.stores.base import Store
 
@@ -43,7 +44,7 @@ def backup(
     "left_out", "dry_run"}.
 
     Args:
-        source: The store to copy: a directory, or a server with its API key, without which it lists nothing.
+        source: The store to copy: a directory, a profile, or a server with its API key, without which it lists nothing.
         target: The store to copy to; a directory is made if it is missing.
         blobs_only: Leave slots out.
         keep: Count this as a use of everything in FROM, so that nothing there expires between two backups.
@@ -55,8 +56,11 @@ def backup(
     """
     if not 1 <= jobs <= STORE_JOBS_MAX:
         raise UsageError(f"--jobs is between 1 and {STORE_JOBS_MAX}.")
-    if common.store is not None:
-        raise UsageError("--store has no use here.", hint="The stores are FROM and TO.")
+    if common.store or common.spread is not None:
+        option = "--store" if common.store else "--spread"
+        raise UsageError(
+            f"{option} has no use here.", hint="The stores are FROM and TO; several as one have a profile."
+        )
     ends = _ends((source, target), (from_key_file, to_key_file), common)
 
     async def work(here: "Store", there: "Store") -> int:
@@ -72,9 +76,9 @@ def backup(
             return await _run(run, common, dry_run=dry_run)
 
     try:
-        return _with_stores(*ends, work, dry_run=dry_run)
+        return _with_stores(*ends, common, work, dry_run=dry_run)
     except AccessError as error:
-        if all(directory_of(end.where) is None for end in ends):
+        if all(end.name is None and directory_of(end.stores[0].url) is None for end in ends):
             error.hint = "Bring each store's key with --from-key-file and --to-key-file, or ?apikey=KEY in its URL."
         raise
 
@@ -122,57 +126,71 @@ def _summary(report: "BackupReport", *, dry_run: bool) -> str:
     return ", ".join(words)
 
 
-class _End(NamedTuple):
-    """One of the two stores: its name and, for a server, the API key that is not in it."""
-
-    where: str
-    key: str | None
-
-
-def _ends(names: tuple[str, str], key_files: tuple[str | None, str | None], common: Common) -> tuple[_End, _End]:
+def _ends(names: tuple[str, str], key_files: tuple[str | None, str | None], common: Common) -> tuple["Place", "Place"]:
     """The two stores; a key that is not said to be one's own goes to a server only if it is the only one.
 
     Raises:
         UsageError: They are the same, or a key cannot be read, or it is not said whose it is.
     """
-    here, there = (os.path.expanduser(name) for name in names)
-    if _place(here) == _place(there):
-        raise UsageError("FROM and TO are the same store.")
-    alone = directory_of(here) is not None or directory_of(there) is not None
-    if not alone and common.api_key_file is not None:
+    from holdall.cli.spread import place_of  # noqa: PLC0415 - --help and wrong use do without
+
+    words = [os.path.expanduser(name) for name in names]
+    plain = [place_of([word], None, []) for word in words]
+    servers = [end for end in plain if end.name is None and directory_of(end.stores[0].url) is None]
+    if len(servers) != 1 and common.api_key_file:
         raise UsageError("--api-key-file does not say whose key it is.", hint="Use --from-key-file and --to-key-file.")
     ends = []
-    for where, key_file in zip((here, there), key_files, strict=True):
-        own = replace(common, store=where, api_key_file=key_file)
-        if key_file is None:
-            own = replace(own, api_key_file=common.api_key_file)
-        ends.append(_End(where, own.api_key() if alone or key_file is not None else None))
+    for word, place, key_file in zip(words, plain, key_files, strict=True):
+        own = common.api_key_file if place in servers else ()
+        named = replace(common, store=(word,), api_key_file=own if key_file is None else (key_file,))
+        ends.append(named.place(environment_key=len(servers) == 1))
+    if _where(ends[0]) == _where(ends[1]):
+        raise UsageError("FROM and TO are the same store.")
     return ends[0], ends[1]
 
 
-def _place(where: str) -> str:
+def _where(place: "Place") -> tuple[object, ...]:
     """What two names of one store have in common."""
-    path = directory_of(where)
-    return os.path.realpath(path) if path is not None else where.partition("?")[0].rstrip("/")
+    paths = [directory_of(member.url) for member in place.stores]
+    urls = [
+        member.url.partition("?")[0].rstrip("/") if path is None else os.path.realpath(path)
+        for member, path in zip(place.stores, paths, strict=True)
+    ]
+    return place.spread, place.secret, *urls
 
 
-def _with_stores(here: _End, there: _End, work: "Callable[[Store, Store], Awaitable[int]]", *, dry_run: bool) -> int:
+def _with_stores(
+    here: "Place",
+    there: "Place",
+    common: Common,
+    work: "Callable[[Store, Store], Awaitable[int]]",
+    *,
+    dry_run: bool,
+) -> int:
     """Opens both stores, does the work, and closes them."""
     import asyncio  # noqa: PLC0415 - slow to import; --help and wrong use do without
 
-    path = directory_of(there.where)
-    missing = path is not None and not os.path.lexists(path)
+    from holdall.cli.profiles import Member, Place  # noqa: PLC0415 - as above
+    from holdall.cli.spread import open_place, tell  # noqa: PLC0415 - as above
+
+    path = directory_of(there.stores[0].url) if there.name is None else None
+    if dry_run and path is not None and not os.path.lexists(path):
+        # A dry run makes no directory: nothing is in one that is missing.
+        there = Place(stores=(Member(name="memory:", url="memory:"),))
 
     async def done() -> int:
-        source = await open_store(here.where, api_key=here.key, create=False)
+        source = await open_place(here, create=False)
+        lasts = False
         try:
-            # A dry run makes no directory: nothing is in one that is missing.
-            target = await open_store("memory:" if dry_run and missing else there.where, api_key=there.key)
+            target = await open_place(there)
             try:
-                return await work(source, target)
+                code = await work(source, target)
             finally:
+                lasts = tell(there, target, as_json=common.json)
                 await target.aclose()
         finally:
+            tell(here, source, as_json=common.json)
             await source.aclose()
+        return code or (FAILED if lasts else DONE)
 
     return asyncio.run(done())

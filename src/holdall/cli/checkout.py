@@ -7,7 +7,7 @@ from cyclopts import Parameter
 
 from holdall.cli import output
 from holdall.cli.exit_codes import DONE
-from holdall.cli.options import DEFAULTS, Common, with_store
+from holdall.cli.options import FROM_DEFAULTS, Common, CommonFrom, with_store
 from holdall.cli.progress import Progress
 from holdall.core.address import Address
 from holdall.errors import UsageError
@@ -30,7 +30,7 @@ def checkout(
     delete: bool = False,
     dry_run: bool = False,
     jobs: Annotated[int | None, Parameter(metavar="N")] = None,
-    common: Common = DEFAULTS,
+    common: CommonFrom = FROM_DEFAULTS,
 ) -> int:
     """Restores a commit into a directory, and prints which. Every byte is checked before it is used.
 

@@ -1,19 +1,20 @@
 """`holdall commit`: a directory tree into the store, under one address."""
 
 import os
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from holdall.cli import output
 from holdall.cli.exit_codes import DONE, FAILED
-from holdall.cli.options import DEFAULTS, Common, with_store
+from holdall.cli.options import TO_DEFAULTS, Common, CommonTo, with_place
 from holdall.cli.progress import Progress
 from holdall.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from holdall.cli.profiles import Place
     from holdall.core.address import Address
     from holdall.snapshot.commit import Report
     from holdall.snapshot.walk import Found, Skipped
@@ -32,9 +33,10 @@ def commit(
     preserve: bool = False,
     codec: Literal["zstd", "gzip", "none"] = "zstd",
     run: Annotated[str | None, Parameter(metavar="CMD")] = None,
+    encrypt: bool = False,
     dry_run: bool = False,
     no_cache: bool = False,
-    common: Common = DEFAULTS,
+    common: CommonTo = TO_DEFAULTS,
 ) -> int:
     """Stores a directory tree and prints its address: the same tree has the same address on every machine.
 
@@ -51,6 +53,7 @@ def commit(
         preserve: Also keep times, owners, all mode bits, extended attributes and hard links: a full backup.
         codec: How chunks are compressed: restored by `tar --zstd -x`, `tar -xz` or `tar -x`.
         run: Also print lines that fetch this version and run a command in it.
+        encrypt: Send nothing to a store that is not encrypted. One that is has a profile: see `holdall store add`.
         dry_run: Send nothing; say how much would be sent.
         no_cache: Read every file, whatever is remembered of earlier commits.
         common: The options of every command.
@@ -58,13 +61,16 @@ def commit(
     if message and ref is None:
         raise UsageError("--message goes with --ref.")
     root = os.path.abspath(os.path.expanduser(directory))
+    place = common.place()
+    if encrypt:
+        _check_sealed(place)
 
     async def work(store: "Store") -> int:
         from holdall.core.codec import Codec  # noqa: PLC0415 - with the parser's, its imports would be too slow
         from holdall.snapshot.commit import Committer  # noqa: PLC0415 - as above
         from holdall.snapshot.file_cache import FileCache, cache_path  # noqa: PLC0415 - as above
 
-        slot = None if ref is None else _slot_of(ref, message, common)  # what is wrong with it is said beforehand
+        slot = None if ref is None else slot_of_ref(ref, message, common)  # what is wrong with it is said beforehand
         walk = _walker(root, exclude, take_all=no_ignore, one_file_system=one_file_system, preserve=preserve)
         cache = FileCache(None if no_cache else cache_path(_cache_folder(), root, f"{codec} {preserve}"))
         with Progress("Committing", None, quiet=common.quiet) as progress:
@@ -78,16 +84,31 @@ def commit(
             committer = Committer(store, codec=Codec(codec), dry_run=dry_run, on_progress=advance)
             report = await committer.commit(root, walk, cache)
         if slot is not None and report.address is not None:
-            await _record(store, slot, report.address.path, message)
+            await record_commit(store, slot, report.address.path, message)
         _show(report, common)
         if run is not None and report.address is not None:
-            from holdall.cli.run_lines import run_lines  # noqa: PLC0415 - seldom asked for
-
-            for text in run_lines(common.where(), report.address, codec, report.depth, run):
-                output.line(text)
+            _show_run_lines(place, report.address, codec, report.depth, run)
         return FAILED if report.skipped else DONE
 
-    return with_store(common, work)
+    return with_place(place, common, work, writes=not dry_run)
+
+
+def _check_sealed(place: "Place") -> None:
+    """Refuses a store whose members would see what is committed."""
+    if not place.is_sealed:
+        raise UsageError(
+            "The store is not encrypted: that takes a secret, which a profile keeps.",
+            hint=f"Run holdall store add NAME {place.stores_words} --encrypt, and then commit --to NAME.",
+        )
+
+
+def _show_run_lines(place: "Place", address: "Address", codec: str, depth: int, command: str) -> None:
+    from holdall.cli.run_lines import NEEDS_HOLDALL, run_lines  # noqa: PLC0415 - seldom asked for
+
+    for text in run_lines(place, address, codec, depth, command):
+        output.line(text)
+    if place.is_sealed:
+        output.note(NEEDS_HOLDALL.format(place.name))
 
 
 def _walker(
@@ -108,7 +129,12 @@ def _cache_folder() -> str:
     return user_cache_dir("holdall", appauthor=False)
 
 
-def _slot_of(ref: str, message: str, common: Common) -> "Address":
+def slot_of_ref(ref: str, message: str, common: Common) -> "Address":
+    """The slot of a ref of this user.
+
+    Raises:
+        UsageError: The name or the message cannot be that of a ref, or the secret cannot be read.
+    """
     from holdall.cli.ref_secret import ref_secret  # noqa: PLC0415 - needed for a ref only
     from holdall.snapshot import history  # noqa: PLC0415 - as above
 
@@ -116,7 +142,8 @@ def _slot_of(ref: str, message: str, common: Common) -> "Address":
     return history.ref_address(ref_secret(quiet=common.quiet), ref)
 
 
-async def _record(store: "Store", slot: "Address", address: str, message: str) -> None:
+async def record_commit(store: "Store", slot: "Address", address: str, message: str) -> None:
+    """Adds a commit, made now, to a ref; errors as `history.record`."""
     import time  # noqa: PLC0415 - needed for a ref only
 
     from holdall.snapshot import history  # noqa: PLC0415 - as above
@@ -125,21 +152,24 @@ async def _record(store: "Store", slot: "Address", address: str, message: str) -
     await history.record(store, slot, history.Record(address, now, message))
 
 
+def described(report: "Report") -> "dict[str, Any]":
+    """What a commit did, as it appears in JSON documents."""
+    return {
+        "address": None if report.address is None else report.address.path,
+        "entries": report.entries,
+        "size_bytes": report.size_bytes,
+        "chunks": report.chunks,
+        "sent_chunks": report.sent_chunks,
+        "sent_bytes": report.sent_bytes,
+        "skipped": [os.fsdecode(skipped.path) for skipped in report.skipped],
+    }
+
+
 def _show(report: "Report", common: Common) -> None:
     for skipped in report.skipped:
         output.note(f"{os.fsdecode(skipped.path)!r} was left out: {skipped.reason}.")
     if common.json:
-        output.document(
-            {
-                "address": None if report.address is None else report.address.path,
-                "entries": report.entries,
-                "size_bytes": report.size_bytes,
-                "chunks": report.chunks,
-                "sent_chunks": report.sent_chunks,
-                "sent_bytes": report.sent_bytes,
-                "skipped": [os.fsdecode(skipped.path) for skipped in report.skipped],
-            }
-        )
+        output.document(described(report))
     elif report.address is not None:
         output.line(report.address.path)
     if not common.quiet and not common.json:

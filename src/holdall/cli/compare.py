@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from holdall.cli import output
 from holdall.cli.exit_codes import DONE, FAILED
-from holdall.cli.options import DEFAULTS, Common, with_store
+from holdall.cli.options import FROM_DEFAULTS, CommonFrom, with_store
 from holdall.core.address import Address
 
 if TYPE_CHECKING:
     from holdall.stores.base import Store
 
 
-def compare(old: str, new: str, /, *, common: Common = DEFAULTS) -> int:
+def compare(old: str, new: str, /, *, common: CommonFrom = FROM_DEFAULTS) -> int:
     """Shows what is different between two commits; reads their indexes only.
 
     Each line is a letter and a path: A where only the new commit has it, D where only the old one, M where type,

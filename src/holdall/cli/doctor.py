@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, cast
 
 from cyclopts import Parameter
@@ -25,18 +26,25 @@ _PROBE_BYTES = 1000
 def doctor(store: Annotated[str | None, Parameter(name="STORE")] = None, /, *, common: Common = DEFAULTS) -> int:
     """Looks at a store and the machine it is on: permissions, room, abilities, clock, limits, key, and one write.
 
-    The write goes to a random slot, which is read back and deleted: nothing is left. The exit code is 1 if a check
-    failed. With --json, prints {"store", "ok", "checks": [{"check", "outcome", "detail", "advice"}]}, where an
-    outcome is "ok", "warn" or "fail".
+    The write goes to a random slot, which is read back and deleted: nothing is left. Of a profile, or of several
+    stores, each is looked at by itself. The exit code is 1 if a check failed. With --json, prints {"store", "ok",
+    "checks": [{"check", "outcome", "detail", "advice"}]}, a line for each store, where an outcome is "ok", "warn" or
+    "fail".
 
     Args:
         store: The store, as --store takes it.
         common: The options of every command.
     """
-    if store is not None and common.store is not None and store != common.store:
+    if store is not None and common.store not in {(), (store,)}:
         raise UsageError("There are two stores to look at.", hint="Name one.")
-    where = store or common.where()
-    findings = _examine(where, common.api_key())
+    place = common.place() if store is None else replace(common, store=(store,)).place()
+    healthy = [_look_at(member.url, member.api_key, common) for member in place.stores]
+    return DONE if all(healthy) else FAILED
+
+
+def _look_at(where: str, api_key: str | None, common: Common) -> bool:
+    """Looks at one store and says what was found; whether all is well."""
+    findings = _examine(where, api_key)
     healthy = all(finding.outcome is not Outcome.FAIL for finding in findings)
     shown = directory_of(where) or where.partition("?")[0]
     if common.json:
@@ -54,7 +62,7 @@ def doctor(store: Annotated[str | None, Parameter(name="STORE")] = None, /, *, c
             output.line("\nWhat to do")
         for found in advice:
             output.line(f"  {found.check}: {found.advice}")
-    return DONE if healthy else FAILED
+    return healthy
 
 
 def _examine(where: str, api_key: str | None) -> list[Finding]:

@@ -16,6 +16,8 @@ REFUSED: Final = 5
 UNREACHABLE: Final = 6
 INTERRUPTED: Final = 130
 """128 and the number of SIGINT, as shells have it."""
+TERMINATED: Final = 143
+"""128 and the number of SIGTERM, as shells have it."""
 PIPE_CLOSED: Final = 141
 """128 and the number of SIGPIPE, as shells have it: the reader of the output has gone."""
 
@@ -28,12 +30,13 @@ MEANINGS: Final = {
     REFUSED: "refused without the API key",
     UNREACHABLE: "the store cannot be reached",
     INTERRUPTED: "interrupted",
+    TERMINATED: "terminated",
 }
 
 _BY_FAMILY: Final[tuple[tuple[type[HoldallError], int], ...]] = (
+    (DamageError, DAMAGED),
     (UsageError, WRONG_USE),
     (NotFoundError, NOT_FOUND),
-    (DamageError, DAMAGED),
     (AccessError, REFUSED),
     (UnreachableError, UNREACHABLE),
 )

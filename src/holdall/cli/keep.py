@@ -6,7 +6,7 @@ from cyclopts import Parameter
 
 from holdall.cli import output
 from holdall.cli.exit_codes import NOT_FOUND
-from holdall.cli.options import DEFAULTS, Common, with_store
+from holdall.cli.options import FROM_DEFAULTS, Common, CommonFrom, with_store
 from holdall.cli.several import for_each, parse_all
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def keep(
     address: str,
     /,
     *addresses: Annotated[str, Parameter(name="address")],
-    common: Common = DEFAULTS,
+    common: CommonFrom = FROM_DEFAULTS,
 ) -> int:
     """Restarts the time to expiry of commits and of every blob that they are made of.
 
@@ -46,7 +46,7 @@ def keep(
         code = await for_each(wanted, keep_one, as_json=common.json)
         return NOT_FOUND if lacking else code
 
-    return with_store(common, work)
+    return with_store(common, work, writes=True)
 
 
 def _show(address: "Address", report: "KeepReport", common: Common) -> None:

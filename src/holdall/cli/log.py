@@ -6,7 +6,7 @@ from cyclopts import Parameter
 
 from holdall.cli import output
 from holdall.cli.exit_codes import DONE
-from holdall.cli.options import DEFAULTS, Common, with_store
+from holdall.cli.options import FROM_DEFAULTS, CommonFrom, with_store
 from holdall.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def log(
     /,
     *,
     limit: Annotated[int | None, Parameter(name=["--limit", "-n"], metavar="N")] = None,
-    common: Common = DEFAULTS,
+    common: CommonFrom = FROM_DEFAULTS,
 ) -> int:
     """Shows the commits that `holdall commit --ref NAME` recorded, newest first: address, time, message.
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from holdall.cli import output
 from holdall.cli.exit_codes import DONE
-from holdall.cli.options import DEFAULTS, Common, with_store
+from holdall.cli.options import FROM_DEFAULTS, Common, CommonFrom, with_store
 from holdall.core.address import Address
 from holdall.errors import UsageError
 
@@ -29,7 +29,7 @@ def ls(
     *,
     long: Annotated[bool, Parameter(name=["--long", "-l"])] = False,
     limit: Annotated[int | None, Parameter(name=["--limit", "-n"], metavar="N")] = None,
-    common: Common = DEFAULTS,
+    common: CommonFrom = FROM_DEFAULTS,
 ) -> int:
     """Lists the store, newest use first, an address on each line; or a commit, a path on each line.
 
@@ -68,7 +68,7 @@ async def _list_store(store: "Store", common: Common, *, long: bool, limit: int 
             shown += 1
             if shown == limit:
                 break
-    if not shown and not common.quiet and common.where().startswith("http"):
+    if not shown and not common.quiet and common.place().stores[0].url.startswith("http"):
         output.note("The server lists nothing; one without an API key never does.")
     return DONE
 

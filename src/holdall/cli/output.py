@@ -82,6 +82,30 @@ def table(rows: Iterable[Sequence[str]]) -> None:
         line("  ".join(_painted(cell) for cell in cells).rstrip())
 
 
+def bars(rows: Sequence[tuple[str, int]]) -> None:
+    """Writes counts, drawn as bars on a terminal and as plain columns elsewhere.
+
+    Args:
+        rows: What is counted, and how many.
+    """
+    if not sys.stdout.isatty():
+        table([(label, str(count)) for label, count in rows])
+        return
+    from rich.bar import Bar  # noqa: PLC0415 - rich is slow to import and seldom needed
+    from rich.console import Console  # noqa: PLC0415 - as above
+    from rich.table import Table  # noqa: PLC0415 - as above
+
+    most = max(count for _, count in rows)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(ratio=1)
+    grid.add_column(justify="right")
+    for label, count in rows:
+        grid.add_row(label, Bar(most, 0, count, color="cyan"), f"{count:,}")
+    flush()
+    Console().print(grid)
+
+
 def flush() -> None:
     """Writes out what is buffered."""
     sys.stdout.flush()
@@ -107,6 +131,17 @@ def failure(error: HoldallError, *, as_json: bool = False) -> None:
 
     report = {"slug": error.slug, "message": error.message, "hint": error.hint, "exit_code": code_of(error)}
     sys.stderr.write(json.dumps({"error": report}) + "\n")
+    sys.stderr.flush()
+
+
+def member_failure(member: str, message: str, *, as_json: bool = False) -> None:
+    """Says what a member of a store did wrong: one sentence, or, with --json, a JSON document."""
+    if not as_json:
+        note(f"{member}: {message}")
+        return
+    import json  # noqa: PLC0415 - only --json needs it
+
+    sys.stderr.write(json.dumps({"fault": {"member": member, "message": message}}) + "\n")
     sys.stderr.flush()
 
 

@@ -42,4 +42,4 @@ def rm(
 
         return await for_each(wanted, delete, as_json=common.json)
 
-    return with_store(common, work)
+    return with_store(common, work, writes=True)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from holdall.cli.profiles import Place
     from holdall.core.address import Address
 
 _TAR: Final = {"zstd": "tar --zstd -x", "gzip": "tar -xz", "none": "tar -x"}
@@ -17,32 +18,35 @@ _IMAGE: Final = "python:3"
 _NO_ZSTD: Final = "apt-get update -qq && apt-get install -y -qq zstd >/dev/null && "
 _NAME_CHARS: Final = 12
 
+NEEDS_HOLDALL: Final = "What is stored there is sealed: a restore needs holdall and the profile {}, not curl alone."
 
-def restore_line(where: str, address: Address, codec: str, depth: int) -> str:
-    """What restores a commit into the current directory.
+
+def restore_line(place: Place, address: Address, codec: str, depth: int) -> str:
+    """What restores a commit into the current directory: with curl where a server has all of it as it is.
 
     Args:
-        where: The store's name.
+        place: The store.
         address: The commit's.
         codec: How its chunks are compressed.
         depth: How deep its bursts are nested.
     """
-    if re.match(r"https?://", where, re.IGNORECASE):
-        return f"curl -sf {shlex.quote(_without_key(where) + address.path + f'?burst={depth}')} | {_TAR[codec]}"
-    return f"holdall get --depth {depth} --store {shlex.quote(where)} {address.path} | {_TAR[codec]}"
+    servers = [member.url for member in place.stores if re.match(r"https?://", member.url, re.IGNORECASE)]
+    if servers and not place.is_sealed and place.spread != "stripe":
+        return f"curl -sf {shlex.quote(_without_key(servers[0]) + address.path + f'?burst={depth}')} | {_TAR[codec]}"
+    return f"holdall get --depth {depth} {place.words} {address.path} | {_TAR[codec]}"
 
 
-def run_lines(where: str, address: Address, codec: str, depth: int, command: str) -> Iterator[str]:
+def run_lines(place: Place, address: Address, codec: str, depth: int, command: str) -> Iterator[str]:
     """The lines, the shell's first; those for containers only where a server can be reached from one.
 
     Args:
-        where: The store's name.
+        place: The store.
         address: The commit's.
         codec: How its chunks are compressed.
         depth: How deep its bursts are nested.
         command: What to run in the tree.
     """
-    restore = restore_line(where, address, codec, depth)
+    restore = restore_line(place, address, codec, depth)
     yield f"mkdir -p {address.hex()[:_NAME_CHARS]} && cd {address.hex()[:_NAME_CHARS]} && {restore} && {command}"
     if not restore.startswith("curl"):
         return

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from holdall.cli import output
 from holdall.cli.exit_codes import DONE, NOT_FOUND
-from holdall.cli.options import DEFAULTS, Common, with_store
+from holdall.cli.options import FROM_DEFAULTS, Common, CommonFrom, with_store
 from holdall.core.address import Address
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _BATCH = 1024
 
 
-def show(address: str, /, *, common: Common = DEFAULTS) -> int:
+def show(address: str, /, *, common: CommonFrom = FROM_DEFAULTS) -> int:
     """Shows how many entries, bytes and chunks a commit has, and the line that restores it with tar alone.
 
     This does not count as a use. If a part of the commit is missing, the exit code is 3; `holdall keep` names it. With
@@ -29,7 +29,7 @@ def show(address: str, /, *, common: Common = DEFAULTS) -> int:
     commit = Address.parse_text(address)
 
     async def work(store: "Store") -> int:
-        from holdall.cli.run_lines import restore_line  # noqa: PLC0415 - slow to import
+        from holdall.cli.run_lines import NEEDS_HOLDALL, restore_line  # noqa: PLC0415 - slow to import
         from holdall.snapshot.reading import open_commit  # noqa: PLC0415 - as above
 
         entries = files_bytes = 0
@@ -37,7 +37,7 @@ def show(address: str, /, *, common: Common = DEFAULTS) -> int:
             async for entry in found:
                 entries += 1
                 files_bytes += entry.size_bytes
-        manifest = reader.manifest
+        manifest, place = reader.manifest, common.place()
         stored_bytes, missing = await _stored(store, commit, manifest)
         _show(
             {
@@ -49,10 +49,12 @@ def show(address: str, /, *, common: Common = DEFAULTS) -> int:
                 "chunks": reader.chunks,
                 "stored_bytes": stored_bytes,
                 "missing": missing,
-                "restore": restore_line(common.where(), commit, manifest.codec.value, manifest.depth),
+                "restore": restore_line(place, commit, manifest.codec.value, manifest.depth),
             },
             common,
         )
+        if place.is_sealed and not common.quiet:
+            output.note(NEEDS_HOLDALL.format(place.name))
         return NOT_FOUND if missing else DONE
 
     return with_store(common, work)

@@ -94,7 +94,7 @@ def take(*words: Words, key: Key = None, common: Common = DEFAULTS) -> int:
             await _show_value(reading, common)
         return DONE
 
-    return with_store(common, work)
+    return with_store(common, work, writes=True)
 
 
 @app.command(name="set", usage="holdall slot set (ADDRESS | --key TEXT) [FILE | --value TEXT] [OPTIONS]")
@@ -166,7 +166,7 @@ def _write(words: tuple[str, ...], key: str | None, value: str | None, when: "Co
         _show_written(info, common)
         return DONE
 
-    return with_store(common, work)
+    return with_store(common, work, writes=True)
 
 
 def _address_first(words: tuple[str, ...], key: str | None) -> tuple[Address, tuple[str, ...]]:

@@ -3,29 +3,36 @@
 import os
 import re
 import sys
+from collections import Counter
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 from cyclopts import Parameter
 
 from holdall.cli import output
 from holdall.cli.exit_codes import DAMAGED, DONE, FAILED
-from holdall.cli.options import DEFAULTS, Common
+from holdall.cli.options import FROM_DEFAULTS, Common, CommonFrom, with_place
 from holdall.cli.progress import Progress
 from holdall.core.address import SUFFIX, Address
 from holdall.core.units import format_size
-from holdall.errors import AddressError, DamageError, UsageError
+from holdall.errors import AddressError, DamageError, HoldallError, NotFoundError, UnreachableError, UsageError
 from holdall.limits import STORE_JOBS, STORE_JOBS_MAX
 from holdall.stores.base import Kind
-from holdall.stores.opening import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator
 
+    from holdall.cli.profiles import Place
     from holdall.snapshot.verify_store import StoreVerification, VerifyReport
     from holdall.snapshot.whole_store import Trouble
     from holdall.stores.base import Store
+    from holdall.stores.mirror import MirrorStore
+    from holdall.stores.shares import SharesStore
+
+_FAILURES_TOLD_MAX: Final = 10
+"""Entries that could not be repaired which are named one by one."""
 
 
 def verify(
@@ -34,8 +41,9 @@ def verify(
     *,
     sample: Annotated[str | None, Parameter(metavar="SHARE")] = None,
     quarantine: bool = False,
+    repair: bool = False,
     jobs: Annotated[int, Parameter(metavar="N")] = STORE_JOBS,
-    common: Common = DEFAULTS,
+    common: CommonFrom = FROM_DEFAULTS,
 ) -> int:
     """Reads every blob of a store, or what is at one address, and holds it to its hash. This is no use of them.
 
@@ -43,13 +51,15 @@ def verify(
     no hash: it is only seen whether they can be read. Of a commit, every blob that it is made of is verified, and that
     they make up the tree that it names. With --json, each line is {"address", "slug", "message",
     "set_aside"}, and the last one {"blobs", "blobs_bytes", "slots", "damaged", "refused", "set_aside"}; for an address
-    the only one is {"address", "kind", "size_bytes"}.
+    the only one is {"address", "kind", "size_bytes"}. With --repair it is {"entries", "repaired", "failed"}.
 
     Args:
         what: An address, or a store as --store takes it; the default store where nothing is named.
         sample: Read only a random part of the store, such as 1%.
         quarantine: Take damaged blobs out of the way, so that right bytes can take their place. A directory keeps them
             as .holdall-damaged-<hash>; a server deletes them, for its API key.
+        repair: Read every copy in a mirror, or every share, and make those anew that are damaged or missing. If all
+            could be, the exit code is 0.
         jobs: Entries under way at once.
         common: The options of every command.
     """
@@ -57,18 +67,24 @@ def verify(
         raise UsageError(f"--jobs is between 1 and {STORE_JOBS_MAX}.")
     share = 1.0 if sample is None else _share(sample)
     address = None if what is None else _address(what)
+    if address is None and what is not None:
+        if common.store not in {(), (what,)}:
+            raise UsageError("There are two stores to look at.", hint="Name one.")
+        common = replace(common, store=(what,))
+    place = common.place()
+    if repair:
+        if sample is not None or quarantine:
+            raise UsageError("--repair goes with neither --sample nor --quarantine.")
+        return _repair(place, address, common, jobs=jobs)
     if address is not None:
         if sample is not None:
             raise UsageError("--sample is for whole stores.")
-        return _verify_address(address, common, quarantine=quarantine)
-    return _verify_store(what, common, share=share, jobs=jobs, quarantine=quarantine)
+        return _verify_address(address, place, common, quarantine=quarantine)
+    return _verify_store(place, common, share=share, jobs=jobs, quarantine=quarantine)
 
 
-def _verify_store(named: str | None, common: Common, *, share: float, jobs: int, quarantine: bool) -> int:
+def _verify_store(place: "Place", common: Common, *, share: float, jobs: int, quarantine: bool) -> int:
     """Verifies a whole store, or a random part of it."""
-    if named is not None and common.store is not None and named != common.store:
-        raise UsageError("There are two stores to look at.", hint="Name one.")
-    common = common if named is None else replace(common, store=named)
 
     async def work(store: "Store") -> int:
         from holdall.snapshot.verify_store import StoreVerification  # noqa: PLC0415 - brings asyncio with it
@@ -88,7 +104,7 @@ def _verify_store(named: str | None, common: Common, *, share: float, jobs: int,
             output.note(_summary(report, quarantine=quarantine))
         return DAMAGED if report.damaged else FAILED if report.refused else DONE
 
-    return _with_existing_store(common, work)
+    return with_place(place, common, work, create=False)
 
 
 async def _report_troubles(run: "StoreVerification", progress: Progress, common: Common) -> None:
@@ -112,7 +128,7 @@ async def _report_troubles(run: "StoreVerification", progress: Progress, common:
             await asyncio.gather(sizing, return_exceptions=True)
 
 
-def _verify_address(address: Address, common: Common, *, quarantine: bool) -> int:
+def _verify_address(address: Address, place: "Place", common: Common, *, quarantine: bool) -> int:
     """Verifies what is at one address."""
 
     async def work(store: "Store") -> int:
@@ -138,21 +154,115 @@ def _verify_address(address: Address, common: Common, *, quarantine: bool) -> in
             output.note(f"{address} is whole ({format_size(found.size_bytes)}).")
         return DONE
 
-    return _with_existing_store(common, work)
+    return with_place(place, common, work, create=False)
 
 
-def _with_existing_store(common: Common, work: "Callable[[Store], Awaitable[int]]") -> int:
-    """Opens the store, which is not made if it is missing, does the work, and closes it."""
+# --- repair ---
+
+
+def _repair(place: "Place", address: Address | None, common: Common, *, jobs: int) -> int:
+    """Repairs a store, or what is at one address, or everything where that is None; says what was done."""
+    if not place.outlives:
+        raise UsageError(
+            "There is no second copy to repair from in this store.",
+            hint="Mirrors have one, and shares of which not all are needed; any store can be filled from a backup.",
+        )
     import asyncio  # noqa: PLC0415 - slow to import; --help and wrong use do without
 
-    async def done() -> int:
-        store = await open_store(common.where(), api_key=common.api_key(), create=False)
-        try:
-            return await work(store)
-        finally:
-            await store.aclose()
+    return asyncio.run(_repair_at(place, address, common, jobs))
 
-    return asyncio.run(done())
+
+async def _repair_at(place: "Place", address: Address | None, common: Common, jobs: int) -> int:
+    from holdall.cli.spread import failures_of, open_place  # noqa: PLC0415 - brings asyncio with it
+
+    entries, failed, repaired = 0, 0, Counter[str]()
+    store = cast("MirrorStore | SharesStore", await open_place(place, create=False, probe=True))
+    try:
+        with Progress("Repairing", None, quiet=common.quiet) as progress:
+            async with aclosing(_outcomes(store, address, jobs)) as outcomes:
+                async for outcome in outcomes:
+                    entries += 1
+                    progress.relabel(f"Repairing, {entries:,} entries")
+                    progress.add(0)
+                    if isinstance(outcome, HoldallError):
+                        failed += 1
+                        if failed <= _FAILURES_TOLD_MAX and not isinstance(outcome, UnreachableError):
+                            output.failure(outcome, as_json=common.json)
+                    else:
+                        repaired.update(outcome)
+        away = [failure for failure in failures_of(store) if failure.is_away]
+    finally:
+        await store.aclose()
+    code = DAMAGED if failed or away else DONE
+    for failure in away:
+        output.member_failure(failure.member, failure.message, as_json=common.json)
+    if common.json:
+        output.document({"entries": entries, "repaired": dict(repaired), "failed": failed})
+        return code
+    for member, number in sorted(repaired.items()):
+        output.line(f"{member}: {output.count(number, 'entry', 'entries')} repaired")
+    if code:
+        output.note(f"Not all of {output.count(entries, 'entry', 'entries')} could be made whole in every store.")
+    elif not common.quiet:
+        output.note(f"{output.count(entries, 'entry is', 'entries are')} whole in every store.")
+    return code
+
+
+async def _outcomes(
+    store: "MirrorStore | SharesStore", address: Address | None, jobs: int
+) -> "AsyncGenerator[list[str] | HoldallError, None]":
+    """Yields for each entry the members where it was made anew, or why it could not be."""
+    from holdall.snapshot.whole_store import trouble_with  # noqa: PLC0415 - brings asyncio with it
+    from holdall.stores.mirror import MirrorStore  # noqa: PLC0415 - as above
+    from holdall.stores.ordered import in_order  # noqa: PLC0415 - as above
+
+    async def mend(one: Address) -> list[str] | HoldallError:
+        try:
+            return await store.repair(one)
+        except NotFoundError as error:
+            return [] if address is None else error  # it has gone since it was listed
+        except HoldallError as error:
+            return trouble_with(one, error).error
+
+    if address is not None:
+        wanted = _made_of(store, address)
+    elif isinstance(store, MirrorStore):
+        wanted = store.addresses()
+    else:
+        try:
+            async with aclosing(store.repair_all()) as repairs:  # type: ignore[type-var]
+                async for done in repairs:
+                    yield done.members if done.error is None else trouble_with(done.address, done.error).error
+        except HoldallError as error:
+            yield error
+        return
+    async with aclosing(wanted) as addresses, aclosing(in_order(addresses, mend, width=jobs)) as outcomes:  # type: ignore[type-var]
+        async for outcome in outcomes:
+            yield outcome
+
+
+async def _made_of(store: "MirrorStore | SharesStore", address: Address) -> "AsyncIterator[Address]":
+    """Yields an address, and of a commit those of all that it is made of."""
+    from holdall.cli.verify_commit import is_commit  # noqa: PLC0415 - brings asyncio with it
+    from holdall.core.manifest import decode_manifest  # noqa: PLC0415 - as above
+    from holdall.snapshot.fetching import read_manifest  # noqa: PLC0415 - as above
+    from holdall.snapshot.keep import members_of  # noqa: PLC0415 - as above
+
+    info = await store.stat(address, use=False)
+    yield address
+    if not await is_commit(store, info):
+        return
+    manifest = decode_manifest(await read_manifest(store, address, use=False))
+    seen: set[Address] = set()
+    async with aclosing(members_of(store, manifest, use=False)) as lists:
+        async for members in lists:
+            for member in members:
+                if member not in seen:
+                    seen.add(member)
+                    yield member
+
+
+# --- words ---
 
 
 def _show(trouble: "Trouble", common: Common) -> None:

@@ -46,12 +46,14 @@ class Member:
         name: As given.
         store: As given.
         tag: Its name as 16 hexadecimal digits, for where a name might not go or should not be seen.
+        failure: What it said when it failed last, if it ever did.
     """
 
     def __init__(self, name: str, store: Store) -> None:
         self.name = name
         self.store = store
         self.tag = hashlib.sha256(name.encode()).hexdigest()[:16]
+        self.failure: str | None = None
         self._rests_until = 0.0
 
     def is_due(self) -> bool:
@@ -84,6 +86,8 @@ class Member:
             if getattr(source, "error", None) is not error:
                 if isinstance(error, UnreachableError):
                     self._rests_until = time.monotonic() + MIRROR_REST_SECONDS
+                if isinstance(error, (StoreError, AccessError)):
+                    self.failure = error.message.removeprefix(f"{self.name}: ")
                 if isinstance(error, (StoreError, DamageError, AccessError)) and type(error) is not DigestMismatchError:
                     say_whose(self.name, error)
             raise
@@ -91,7 +95,9 @@ class Member:
 
 
 def say_whose(name: str, error: HoldallError) -> None:
-    """Puts a member's name before an error's message."""
+    """Puts a member's name before an error's message, unless it is there."""
+    if error.message.startswith(f"{name}: "):
+        return
     error.message = f"{name}: {error.message}"
     error.args = (error.message,)
 

@@ -1,7 +1,7 @@
 """The mirror: a store whose members each hold everything, so that any of them can be lost.
 
 `MirrorStore` is the face; `mirror_blobs` and `mirror_slots` have the two roles, which are kept apart because a blob can
-be held to its address and a slot cannot. What it promises, and what it cannot, is in `docs/composites.md`.
+be held to its address and a slot cannot. What it promises, and what it cannot, is in `docs/spread.md`.
 """
 
 from __future__ import annotations
@@ -80,6 +80,16 @@ class MirrorStore:
     def overlooked(self) -> dict[str, int]:
         """For each member, by name, how often it missed something that was not remembered in `degraded`."""
         return self._lacks.overlooked()
+
+    @property
+    def mended(self) -> dict[str, int]:
+        """For each member, by name, how many copies it was given that were missing or wrong."""
+        return self._lacks.mended()
+
+    @property
+    def failed(self) -> dict[str, str | None]:
+        """For each member, by name, what it said when it failed last, or None where it did all that it was asked."""
+        return {member.name: member.failure for member in self._members}
 
     # --- Blobs ---
 

@@ -23,6 +23,7 @@ class Lacks:
     def __init__(self, members: Iterable[Member]) -> None:
         self._known: dict[str, set[Address]] = {member.name: set() for member in members}
         self._overlooked = dict.fromkeys(self._known, 0)
+        self._mended = dict.fromkeys(self._known, 0)
 
     def add(self, member: Member, address: Address) -> None:
         """Remembers that a member's copy is missing or wrong; counts it where too many are remembered already."""
@@ -35,8 +36,11 @@ class Lacks:
             self._overlooked[member.name] += 1
 
     def discard(self, member: Member, address: Address) -> None:
-        """Forgets it: the member's copy is there and right."""
-        self._known[member.name].discard(address)
+        """Forgets it: the member's copy is there and right; where it was not, it has been mended."""
+        known = self._known[member.name]
+        if address in known:
+            known.remove(address)
+            self._mended[member.name] += 1
 
     def forget(self, address: Address) -> None:
         """Forgets it for every member: nothing is there any more."""
@@ -50,6 +54,10 @@ class Lacks:
     def overlooked(self) -> dict[str, int]:
         """How many more each member lacks that are not remembered, by its name; some may be counted twice."""
         return dict(self._overlooked)
+
+    def mended(self) -> dict[str, int]:
+        """How many copies each member was given that it was known to lack, by its name."""
+        return dict(self._mended)
 
     def count_anew(self) -> None:
         """Forgets how many were overlooked: everything is about to be looked at."""

@@ -3,7 +3,7 @@
 Every change asks all members first. The first that answers leads: it is brought up to date if a note says that it is
 behind, or if it lost its copy; then it alone checks the condition and makes the change; at last the others get the
 outcome. So of two clients that change a slot at once one wins, as long as both reach that member. See `mirror_leading`
-for who is believed, and `docs/composites.md` for what this cannot do.
+for who is believed, and `docs/spread.md` for what this cannot do.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from holdall.errors import AccessError, DamageError, HoldallError, NotFoundError
 from holdall.limits import CLIENT_CONNECTIONS
 from holdall.stores.base import missing as missing_of
 from holdall.stores.ordered import in_order
-from holdall.stores.shares_member import all_of
+from holdall.stores.shares_member import outcomes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -48,7 +48,7 @@ async def _missing(finder: Finder, asked: list[Address]) -> list[Address]:
         return await _lacking(finder, member, candidates, lambda address: keyring.share(address, member.index))
 
     incomplete: set[Address] = set()
-    for answer in await all_of(lacks(member) for member in finder.others):
+    for answer in await outcomes((lacks(member) for member in finder.others), StoreError, AccessError):
         if isinstance(answer, HoldallError):
             silent.append(answer)
         else:
