@@ -39,7 +39,7 @@ class Sample:
     Args:
         seconds: Of each step, whole processes.
         peak_bytes: The largest process of any step.
-        stored_bytes: The repository after the first commit.
+        stored_bytes: What the first commit added to the repository.
     """
 
     seconds: dict[str, float]
@@ -111,10 +111,10 @@ def _measured(peer: Peer, original: str, base: str) -> Sample:
             for command in peer.make:
                 _run(places.fill(command), environment)
             seconds: dict[str, float] = {}
-            peak = stored = 0
+            peak, stored = 0, -tree.disk_bytes(places.repo)
             for step in STEPS:
                 if step == "again":
-                    stored = tree.disk_bytes(places.repo)
+                    stored += tree.disk_bytes(places.repo)
                     tree.edit(places.tree)
                 took, used, output = _timed(peer, step, places, environment)
                 seconds[step], peak = took, max(peak, used)

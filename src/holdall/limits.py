@@ -80,6 +80,9 @@ BURST_MEMBERS_MAX: Final = 1 << 19
 BURSTS_OPENED_MAX: Final = 4096
 """Bursts opened to read one, all levels together: each costs more than a member, and one may name itself."""
 
+BURST_TEXT_BYTES_MAX: Final = 128 * MIB
+"""Text of the bursts opened to read one, all levels together: a member takes 70, and empty lines cost time too."""
+
 BURST_PLANS_MAX: Final = 4
 """Bursts whose members one worker finds at the same time; others wait."""
 
@@ -123,6 +126,9 @@ UPLOAD_BYTES_MAX: Final = 4 * MIB
 
 UPLOAD_CHUNKS_MAX: Final = 256
 """The same, in number."""
+
+UPLOAD_BATCHES_MAX: Final = 3
+"""Such batches on their way at once, so that a slow one, or a slow member of a stripe, leaves no other waiting."""
 
 UPLOADS_MAX: Final = 8
 """Chunks on their way to a server at once."""
@@ -191,6 +197,29 @@ BACKUP_BATCH: Final = 4096
 
 UNDOUBTED_DELETIONS_MAX: Final = 16
 """Damaged blobs deleted over a network before it is asked whether the network is what damages them."""
+
+# --- watching a tree ---
+
+WATCH_SETTLE_SECONDS: Final = 1.0
+"""Default of --settle: a tree is committed once it has been still for this long."""
+
+WATCH_SETTLE_SECONDS_MAX: Final = 30.0
+"""A tree that is never still is committed this long after the first change all the same, or --settle if longer."""
+
+WATCH_EVERY_SECONDS: Final = 600.0
+"""Default of --every: a walk whatever is known of changes, for queues overflow and network disks tell nothing."""
+
+WATCH_BLIND_SECONDS: Final = 60.0
+"""The same where the system does not tell of all changes."""
+
+WATCH_LOOK_SECONDS: Final = 1.0
+"""Whether the tree is still in its place is looked at so often."""
+
+WATCH_RETRY_SECONDS_MAX: Final = 60.0
+"""Longest wait before a commit that failed is tried again; the first is a second, and each is twice the last."""
+
+WATCH_RULES_MAX: Final = 4096
+"""Directories whose ignore rules are remembered between two commits."""
 
 # --- mirror and stripe ---
 
@@ -285,6 +314,38 @@ SWEEP_BATCH: Final = 256
 LISTING_SORT_ENTRIES: Final = 1 << 16
 """Entries sorted in memory at once; more are merged from a temporary file, so a listing of any size has one bound."""
 
+# --- sync ---
+
+SYNC_FILE_BYTES_MAX: Final = 50_000_000
+"""Default of the largest file that a synced folder takes: history keeps every version; GitHub warns from here on."""
+
+SYNC_TEXT_BYTES_MAX: Final = 1 * MIB
+"""Longest text that is merged by lines: finding what differs takes more than linear time."""
+
+SYNC_BASES_DEPTH_MAX: Final = 8
+"""How deep merges of merge bases nest; one level needs three nodes that merge crosswise at the same time."""
+
+SYNC_TREES_CACHED: Final = 512
+"""Directories remembered, parsed: what changes often lies in few of them."""
+
+SYNC_KEEP_REFS_MAX: Final = 64
+"""States of a folder before an apply that keep a ref of their own; all are in the history anyway."""
+
+SYNC_ROUNDS_MAX: Final = 4
+"""Times a merge is begun anew because files changed under it; the next reconcile goes on."""
+
+SYNC_LOCK_SECONDS_MAX: Final = 30.0
+"""How long one process waits for another that works on the same folder."""
+
+SYNC_STALE_LOCK_SECONDS: Final = 10.0
+"""A lock file of git this old, that no process has open, was left behind; git holds one for milliseconds."""
+
+SYNC_WRITTEN_SECONDS: Final = 120.0
+"""By then the system has written a file to the disk unasked; Linux begins after 30 s."""
+
+SYNC_BRAKE_FILES_MIN: Final = 10
+"""More removals than this, and more than half of all files, at once: held until somebody says that it was meant."""
+
 # --- clients ---
 
 CLIENT_CONNECTIONS: Final = 16
@@ -310,3 +371,171 @@ CLIENT_SPOOL_BYTES: Final = 1 * MIB
 
 JSON_VALUE_BYTES_MAX: Final = 16 * MIB
 """Largest slot whose value the command line puts into a JSON document."""
+
+PROFILES_BYTES_MAX: Final = 1 * MIB
+"""Longest text of profiles: one of 64 stores with long URLs and keys takes 100 KB."""
+
+# --- lines into a timeline ---
+
+TIMELINE_BATCH_SECONDS: Final = 1.0
+"""A line of a pipe is committed at most this long after it came; each commit costs a push."""
+
+TIMELINE_BATCH_LINES: Final = 10_000
+"""Lines of one commit, about: a commit of so many takes a second or two, and is what a crash may lose."""
+
+TIMELINE_BATCH_BYTES: Final = 8 * MIB
+"""The same in bytes: what is held until it is committed."""
+
+TIMELINE_LINE_BYTES_MAX: Final = 16 * MIB
+"""Longest line: what has no newline for so long is no text."""
+
+TIMELINE_POLL_SECONDS: Final = 2.0
+"""Default of --every: how often a follower pulls; git over ssh takes half a second for it."""
+
+# --- sync: the network ---
+
+SYNC_NODES_MAX: Final = 256
+"""Nodes of one cluster, those that left included: each pushes to all others."""
+
+SYNC_ENTRY_BYTES_MAX: Final = 8 * KIB
+"""Longest roster entry, signature, or request to join: an entry takes 500 bytes, with the largest host key 1.5 KiB."""
+
+SYNC_PUSH_BYTES_MAX: Final = 16 * 1024 * MIB
+"""Longest pack taken from a node at once: a folder that joins with all that it holds comes as one."""
+
+SYNC_ARRIVAL_PATHS_MAX: Final = 1_000_000
+"""Paths that may change at once: few trees have more, and a tree of a few hundred bytes may stand for billions."""
+
+SYNC_ARRIVAL_FILE_BYTES_MAX: Final = 1024 * MIB
+"""Largest file taken from another node: it is held in memory, and a few kilobytes may unpack to any length."""
+
+SYNC_ARRIVAL_DEPTH_MAX: Final = 200
+"""Directories in one another that are taken from another node; a path of the system has 4,096 bytes."""
+
+SYNC_INVITE_SECONDS: Final = 900.0
+"""An invite is good for this long unless said otherwise: time to walk to the other machine."""
+
+SYNC_INVITES_MAX: Final = 64
+"""Invites open at once."""
+
+SYNC_CONNECT_SECONDS_MAX: Final = 5.0
+"""A peer has this long to accept a connection: two lost packets fit in it."""
+
+SYNC_SILENCE_SECONDS_MAX: Final = 6.0
+"""A connection over which nothing has come for this long, though asked for, is dropped."""
+
+SYNC_TRANSFER_SECONDS_MAX: Final = 3600.0
+"""One push or fetch may take so long: the longest pack at 36 Mbit/s."""
+
+SYNC_PROGRAM_SECONDS_MAX: Final = 60.0
+"""ssh-keygen, or git on what is here already, has this long."""
+
+SYNC_WORDS_BYTES_MAX: Final = 64 * KIB
+"""What is kept of the words of ssh and git on their standard error; a peer may send words without end."""
+
+SYNC_BACKOFF_SECONDS_MIN: Final = 1.0
+"""A peer that failed is left alone this long at first."""
+
+SYNC_BACKOFF_SECONDS_MAX: Final = 60.0
+"""And at most this long."""
+
+SYNC_JOBS: Final = 16
+"""Peers that are pushed to or fetched from at once."""
+
+SYNC_SETTLE_SECONDS: Final = 0.02
+"""A folder has to be still for this long before it is looked at: editors write, rename and set modes within some ms."""
+
+SYNC_SETTLE_SECONDS_MAX: Final = 0.5
+"""And it is looked at after this long even if it never rests."""
+
+SYNC_HINTS_MAX: Final = 4096
+"""Paths of changes that are remembered one by one; where there are more, the whole folder is looked at."""
+
+SYNC_RECONCILE_SECONDS: Final = 300.0
+"""The whole folder is looked at this often, whatever the system told of changes: 10,000 files take 0.1 s."""
+
+SYNC_BLIND_SECONDS: Final = 5.0
+"""And this often where the system does not tell of all changes, or less often, so that it takes a 20th of the time."""
+
+SYNC_LOOK_SECONDS: Final = 2.0
+"""How often the daemon looks whether the folder is still where it was, and whether another process moved main."""
+
+SYNC_ASK_SECONDS: Final = 20.0
+"""How often a peer is asked for what it has: it may not have been able to push, and it may be gone."""
+
+SYNC_POLL_SECONDS: Final = 5.0
+"""The same for a node that nobody can connect to: what is new elsewhere comes no other way."""
+
+SYNC_PROBE_SECONDS: Final = 1.0
+"""How often an unreachable peer is knocked at, and how long that may take: so a healed network is used within 2 s."""
+
+SYNC_STALE_SECONDS: Final = 60.0
+"""A peer that has not answered for this long, or has lacked something for this long, is stale."""
+
+SYNC_LEFT_OUT_MAX: Final = 1000
+"""Files left out of a folder's history that are remembered for its status; more are not for people to read."""
+
+SYNC_DAEMON_SECONDS_MAX: Final = 2.0
+"""A daemon answers on its socket within this, or is taken for stuck."""
+
+SYNC_LOG_BYTES_MAX: Final = 1 * MIB
+"""Longest log of a daemon in the background; one older log is kept."""
+
+SYNC_OVERLAY_SECONDS_MAX: Final = 60.0
+"""An overlay has this long."""
+
+SYNC_OVERLAY_BYTES_MAX: Final = 1 * MIB
+"""Longest overlay script, and what is taken of an overlay's output."""
+
+# --- timelines ---
+
+TIMESTAMP_BITS_MAX: Final = 128
+"""Of a blob's time in nanoseconds, its sign included: the index has places of this width."""
+
+TIME_TEXT_CHARACTERS_MAX: Final = 200
+"""Longest text that is read as a time; dateparser tries it in many languages."""
+
+KEY_FILE_BYTES_MAX: Final = 64 * KIB
+"""Longest file of timeline keys, 45 bytes each."""
+
+LABEL_BYTES_MAX: Final = 80
+"""Longest label, in UTF-8: quoted to three times that, it is still the name of a directory."""
+
+LOOSE_OBJECTS_MAX: Final = 64
+"""One add of more git objects than this writes them as one pack."""
+
+LOOSE_BYTES_MAX: Final = 4 * MIB
+"""One add of small objects with more bytes than this writes a pack, so that it never holds all in memory."""
+
+SYNCS_AT_ONCE: Final = 16
+"""Files of an add that are synced at the same time, each on a thread; a plain one has 3 to 8."""
+
+THIN_TREE_BYTES_MAX: Final = 128 * KIB
+"""A longer list of names, 1,400 of them, is stored uncompressed: to shrink it would take longer than the rest."""
+
+REPACK_BYTES: Final = 128 * MIB
+"""After so many bytes of such lists git is started to pack them, each as its difference to the next."""
+
+BLOBS_REMEMBERED_BYTES_MAX: Final = 16 * MIB
+"""Contents of one add that are held until they are in the worktree; the rest is read again."""
+
+GIT_INDEX_NOW_BYTES_MAX: Final = 1 * MIB
+"""A git index up to this size is brought up to date with every add; a larger one within a second."""
+
+GIT_INDEX_DELAY_SECONDS: Final = 1.0
+"""How far a large git index may lag behind the last add."""
+
+INDEX_TAIL_ROWS_MAX: Final = 4096
+"""Rows appended to a timeline's index before it is sorted anew."""
+
+TRANSFER_SECONDS_MAX: Final = 3600.0
+"""A push or fetch that takes longer is given up."""
+
+PUSH_TRIES_MAX: Final = 12
+"""Tries of a push that others were quicker than; each fetches and unites first."""
+
+STALE_LOCK_SECONDS: Final = 2.0
+"""A git lock that a killed timeline may have left is waited for this long, then removed; git's own lasts ms."""
+
+PACK_WINDOW_BYTES: Final = 8 * MIB
+"""How much of a pack is mapped at once, so that reading a long timeline stays within a few MiB."""

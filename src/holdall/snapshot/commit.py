@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ from holdall.core.codec import Codec
 from holdall.core.manifest import IndexWriter, Manifest, burst, encode_sizes, nested
 from holdall.core.tree import Type
 from holdall.errors import ChangedError, DamageError
-from holdall.limits import COMMIT_ATTEMPTS_MAX, UPLOAD_BYTES_MAX, UPLOAD_CHUNKS_MAX, UPLOADS_MAX
+from holdall.limits import COMMIT_ATTEMPTS_MAX, UPLOAD_BATCHES_MAX, UPLOAD_BYTES_MAX, UPLOAD_CHUNKS_MAX, UPLOADS_MAX
 from holdall.snapshot.building import Builder, UnreadableError
 from holdall.snapshot.sources import Sources
 from holdall.snapshot.walk import Skipped
@@ -26,7 +27,7 @@ from holdall.stores.base import missing
 from holdall.stores.ordered import in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
     from holdall.snapshot.building import Built
     from holdall.snapshot.file_cache import FileCache
@@ -128,22 +129,18 @@ class Committer:
         try:
             builder = Builder(sources, self._codec, cache, executor, report.skipped.append)
             batches = _batches(builder.build(tree))
-            loop = asyncio.get_running_loop()
-            coming = loop.run_in_executor(None, next, batches, None)
-            while (batch := await coming) is not None:
-                coming = loop.run_in_executor(None, next, batches, None)  # made while this one is sent
-                try:
-                    await upload.take(batch)
-                except BaseException:
-                    await asyncio.gather(coming, return_exceptions=True)
-                    raise
-                self._on_progress(report)
+            async with (
+                aclosing(_ahead(batches)) as made,
+                aclosing(in_order(made, upload.take, width=UPLOAD_BATCHES_MAX)) as taken,
+            ):
+                async for _ in taken:
+                    self._on_progress(report)
             report.address = await upload.finish()
         finally:
             executor.shutdown(cancel_futures=True)
             sources.close()
         if not self._dry_run:
-            await loop.run_in_executor(None, cache.save)
+            await asyncio.get_running_loop().run_in_executor(None, cache.save)
         self._on_progress(report)
 
 
@@ -162,7 +159,10 @@ class _Upload:
         self._known: set[Address] = set()
 
     async def take(self, batch: Sequence[Built]) -> None:
-        """Sends what the store lacks of a batch of chunks, and the index that comes with it."""
+        """Sends what the store lacks of a batch of chunks, and the index that comes with it.
+
+        Calls may be under way at once. What belongs in order is noted before the first of them waits for anything.
+        """
         report = self._report
         parts: list[bytes] = []
         by_address: dict[Address, Built] = {}
@@ -175,6 +175,8 @@ class _Upload:
             report.entries += len(built.entries)
             parts += [part for part in map(self._index.add, built.entries) if part is not None]
         report.chunks += len(batch)
+        compressed = [self._codec.compress(part) for part in parts]
+        self._index_parts += map(Address.of, compressed)
         lacking = await self._lacking(by_address)
         loop = asyncio.get_running_loop()
         data = [
@@ -184,7 +186,7 @@ class _Upload:
             for address in lacking
         ]
         await self._send(data, lacking)
-        self._index_parts += await self._put([self._codec.compress(part) for part in parts])
+        await self._put(compressed)
 
     async def finish(self) -> Address | None:
         """Sends the rest, the manifest last; its address, or None in a dry run."""
@@ -239,6 +241,18 @@ def _without(left_out: Sequence[Skipped], tree: Iterable[Found], on_skip: Callab
             on_skip(Skipped(entry.path, reasons[entry.target]))
         elif entry.path not in reasons:
             yield found
+
+
+async def _ahead(batches: Iterator[list[Built]]) -> AsyncGenerator[list[Built], None]:
+    """Yields the batches; the next is made while the last is sent."""
+    loop = asyncio.get_running_loop()
+    coming = loop.run_in_executor(None, next, batches, None)
+    try:
+        while (batch := await coming) is not None:
+            coming = loop.run_in_executor(None, next, batches, None)
+            yield batch
+    finally:
+        await asyncio.gather(coming, return_exceptions=True)
 
 
 def _batches(chunks: Iterator[Built]) -> Iterator[list[Built]]:
