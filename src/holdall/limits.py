@@ -122,7 +122,10 @@ COARSE_CLOCK_TICK_NS: Final = 2_100_000_000
 """The same where a file system knows only seconds, FAT only every second one."""
 
 UPLOAD_BYTES_MAX: Final = 4 * MIB
-"""Compressed chunks gathered before the store is asked which of them it lacks."""
+"""Compressed chunks gathered before the store is asked which of them it lacks, with the entries that come with them."""
+
+ENTRY_BYTES: Final = 512
+"""What an entry of a tree takes while its chunk waits to be sent, about."""
 
 UPLOAD_CHUNKS_MAX: Final = 256
 """The same, in number."""

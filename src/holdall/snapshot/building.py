@@ -17,7 +17,7 @@ from holdall.core.address import Address
 from holdall.core.packing import Large, Pack, is_large, pack_bytes, segments
 from holdall.core.tree import Type, shown
 from holdall.errors import ChangedError
-from holdall.snapshot.file_cache import Chunk
+from holdall.snapshot.file_cache import Chunk, Row, file_row
 from holdall.snapshot.sources import LargeFile, Sources
 from holdall.snapshot.walk import Skipped
 
@@ -67,6 +67,7 @@ class Built:
         rebuild: Makes `data` after all.
         entries: What the index gets with this chunk, the contents of files known.
         run: Of a large file, what it is part of.
+        kept: What the next commit wants to know of it.
     """
 
     chunk: Chunk
@@ -74,6 +75,7 @@ class Built:
     rebuild: Callable[[], bytes]
     entries: tuple[Entry, ...] = ()
     run: _Run | None = None
+    kept: tuple[Row, ...] = ()
 
 
 _Step: TypeAlias = "Future[Built]"
@@ -141,7 +143,8 @@ class Builder:
             for entry in built.entries:  # with the last of its chunks a large file's contents are known
                 if built.run.signature is not None and entry.content is not None:
                     run = built.run
-                    self._cache.keep_file(entry.path, built.run.signature, entry.content, run.read_ns, run.chunks)
+                    self._cache.keep(file_row(entry.path, built.run.signature, entry.content, run.read_ns, run.chunks))
+        self._cache.keep(built.kept)
         return built
 
     def _check_links(self, entries: tuple[Entry, ...]) -> None:
@@ -160,11 +163,7 @@ class Builder:
                 continue
             found = {entry.path: self._found.pop(entry.path) for entry in segment.entries if _is_small(entry)}
             known = self._known(segment, found)
-            if known is None:
-                yield self._executor.submit(self._pack, segment, found)
-            else:
-                chunk, entries = known
-                yield _done(Built(chunk, None, partial(self._rebuild_pack, segment, found, chunk), entries))
+            yield self._executor.submit(self._pack, segment, found) if known is None else _done(known)
 
     def _noted(self, tree: Iterable[Found]) -> Iterator[Entry]:
         """The tree's entries, each with its file's signature kept until its segment is built."""
@@ -193,29 +192,35 @@ class Builder:
     # --- packs ---
 
     def _pack(self, pack: Pack, found: dict[bytes, Found]) -> Built:
-        data, entries, chunk = self._make_pack(pack, found)
-        return Built(chunk, data, lambda: data, _indexed(entries))
+        data, entries, rows = self._make_pack(pack, found)
+        return Built(rows[0].chunks[0], data, lambda: data, _indexed(entries), kept=rows)
 
-    def _known(self, pack: Pack, found: dict[bytes, Found]) -> tuple[Chunk, tuple[Entry, ...]] | None:
+    def _known(self, pack: Pack, found: dict[bytes, Found]) -> Built | None:
         """What the pack became when nothing in it was different."""
         entries: list[Entry] = []
-        contents: list[bytes] = []
+        rows: list[Row] = []
         for entry in pack.entries:
             file = found.get(entry.path)
             if file is None or file.signature is None:
                 entries.append(entry)
                 continue
-            content = self._cache.content(entry.path, file.signature)
-            if content is None:
+            row = self._cache.file(entry.path, file.signature)
+            if row is None:
                 return None
-            contents.append(content)
-            entries.append(entry.read(content, entry.size_bytes, entry.mode))
-        chunk = self._cache.pack(pack.key(contents))
-        return None if chunk is None else (chunk, _indexed(tuple(entries)))
+            rows.append(row)
+            entries.append(entry.read(row.content, entry.size_bytes, entry.mode))
+        key = pack.key(row.content for row in rows)
+        chunk = self._cache.pack(key)
+        if chunk is None:
+            return None
+        kept = (Row(b"", key, (chunk,)), *rows)
+        return Built(chunk, None, partial(self._rebuild_pack, pack, found, chunk), _indexed(tuple(entries)), kept=kept)
 
-    def _make_pack(self, pack: Pack, found: dict[bytes, Found]) -> tuple[bytes, tuple[Entry, ...], Chunk]:
+    def _make_pack(self, pack: Pack, found: dict[bytes, Found]) -> tuple[bytes, tuple[Entry, ...], tuple[Row, ...]]:
+        """A pack's chunk, its entries, and what to remember: first of the pack, then of its files."""
         entries: list[Entry] = []
         contents: list[bytes] = []
+        rows: list[Row] = []
         for entry in pack.entries:
             file = found.get(entry.path)
             if file is None:
@@ -233,17 +238,17 @@ class Builder:
             entries.append(read.entry)
             contents.append(read.data)
             if read.signature is not None and read.entry.content is not None:
-                self._cache.keep_file(entry.path, read.signature, read.entry.content, read.read_ns)
+                rows += file_row(entry.path, read.signature, read.entry.content, read.read_ns)
         made = replace(pack, entries=tuple(entries))
         raw = pack_bytes(made, contents)
         data = self._codec.compress(raw)
         chunk = Chunk(bytes(Address.of(data)), len(raw))
-        self._cache.keep_pack(made.key(entry.content for entry in entries if entry.content is not None), chunk)
-        return data, made.entries, chunk
+        key = made.key(entry.content for entry in entries if entry.content is not None)
+        return data, made.entries, (Row(b"", key, (chunk,)), *rows)
 
     def _rebuild_pack(self, pack: Pack, found: dict[bytes, Found], chunk: Chunk) -> bytes:
-        data, _, made = self._make_pack(pack, found)
-        if made != chunk:
+        data, _, rows = self._make_pack(pack, found)
+        if rows[0].chunks[0] != chunk:
             raise ChangedError("A file changed while the tree was read.")
         return data
 
@@ -251,10 +256,9 @@ class Builder:
 
     def _large(self, found: Found) -> Iterator[_Step]:
         path, signature = found.entry.path, found.signature
-        content = None if signature is None else self._cache.content(path, signature)
-        known = None if signature is None else self._cache.chunks(path, signature)
-        if known is not None and content is not None:
-            yield from self._known_chunks(found, known, content)
+        known = None if signature is None else self._cache.file(path, signature)
+        if known is not None and known.chunks:
+            yield from self._known_chunks(found, known)
             return
         file = self._open_large(found)
         try:
@@ -281,11 +285,13 @@ class Builder:
             raise ChangedError(f"{shown(found.entry.path)!r} went away while the tree was read.")
         return LargeFile(fd, found.entry)
 
-    def _known_chunks(self, found: Found, known: list[Chunk], content: Address) -> Iterator[_Step]:
+    def _known_chunks(self, found: Found, known: Row) -> Iterator[_Step]:
         at = 0
-        for number, chunk in enumerate(known, start=1):
-            entries = (replace(found.entry, content=content),) if number == len(known) else ()
-            yield _done(Built(chunk, None, partial(self._read_again, found, chunk, at), entries))
+        for number, chunk in enumerate(known.chunks, start=1):
+            is_last = number == len(known.chunks)
+            entries = (replace(found.entry, content=known.content),) if is_last else ()
+            again = partial(self._read_again, found, chunk, at)
+            yield _done(Built(chunk, None, again, entries, kept=(known,) if is_last else ()))
             at += chunk.size_bytes
 
     def _chunk(self, found: Found, run: _Run, raw: bytes, at: int, entries: tuple[Entry, ...] = ()) -> Built:

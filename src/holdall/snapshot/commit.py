@@ -18,7 +18,14 @@ from holdall.core.codec import Codec
 from holdall.core.manifest import IndexWriter, Manifest, burst, encode_sizes, nested
 from holdall.core.tree import Type
 from holdall.errors import ChangedError, DamageError
-from holdall.limits import COMMIT_ATTEMPTS_MAX, UPLOAD_BATCHES_MAX, UPLOAD_BYTES_MAX, UPLOAD_CHUNKS_MAX, UPLOADS_MAX
+from holdall.limits import (
+    COMMIT_ATTEMPTS_MAX,
+    ENTRY_BYTES,
+    UPLOAD_BATCHES_MAX,
+    UPLOAD_BYTES_MAX,
+    UPLOAD_CHUNKS_MAX,
+    UPLOADS_MAX,
+)
 from holdall.snapshot.building import Builder, UnreadableError
 from holdall.snapshot.sources import Sources
 from holdall.snapshot.walk import Skipped
@@ -127,6 +134,7 @@ class Committer:
         executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="holdall-commit")
         upload = _Upload(self._store, self._codec, report, dry_run=self._dry_run)
         try:
+            cache.begin()
             builder = Builder(sources, self._codec, cache, executor, report.skipped.append)
             batches = _batches(builder.build(tree))
             async with (
@@ -136,10 +144,15 @@ class Committer:
                 async for _ in taken:
                     self._on_progress(report)
             report.address = await upload.finish()
+        except BaseException:
+            cache.close()
+            raise
         finally:
             executor.shutdown(cancel_futures=True)
             sources.close()
-        if not self._dry_run:
+        if self._dry_run:
+            cache.close()
+        else:
             await asyncio.get_running_loop().run_in_executor(None, cache.save)
         self._on_progress(report)
 
@@ -261,7 +274,7 @@ def _batches(chunks: Iterator[Built]) -> Iterator[list[Built]]:
     size = 0
     for built in chunks:
         batch.append(built)
-        size += len(built.data or b"")
+        size += len(built.data or b"") + ENTRY_BYTES * len(built.entries)
         if size >= UPLOAD_BYTES_MAX or len(batch) >= UPLOAD_CHUNKS_MAX:
             yield batch
             batch, size = [], 0
