@@ -7,7 +7,7 @@ ARGS ?=
 # The tests and the benchmark start the program again and again: without its bytecode each start compiles it anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-long check format bench bench-store bench-trees docs clean lock
+.PHONY: run test test-long check format bench bench-store bench-trees bench-timeline bench-sync docs clean lock
 
 run: $(VENV)/.run
 	$(BIN)/holdall serve $(ARGS)
@@ -28,13 +28,19 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-store bench-trees
+bench: bench-store bench-trees bench-timeline bench-sync
 
 bench-store: $(VENV)/.dev
 	$(BIN)/python -m bench $(ARGS)
 
 bench-trees: $(VENV)/.dev
 	$(BIN)/python -m bench.trees $(ARGS)
+
+bench-timeline: $(VENV)/.dev
+	$(BIN)/python -m bench.timeline $(ARGS)
+
+bench-sync: $(VENV)/.dev
+	$(BIN)/python -m bench.sync $(ARGS)
 
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

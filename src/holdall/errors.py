@@ -110,6 +110,12 @@ class SettingError(UsageError):
     slug = "bad-setting"
 
 
+class RosterError(UsageError):
+    """An entry of a cluster's roster is not what an entry has to be."""
+
+    slug = "bad-roster"
+
+
 # The state of the store does not allow it.
 
 
@@ -183,6 +189,19 @@ class AccessError(HoldallError):
     slug = "access"
 
 
+class InviteError(AccessError):
+    """An invite is spent, has run out, or is none."""
+
+    slug = "bad-invite"
+    default_hint = "Ask for a new one: holdall sync invite."
+
+
+class PeerError(AccessError):
+    """Another node does not take part with this one, or this one not with it."""
+
+    slug = "peer"
+
+
 class SecretError(AccessError):
     """What is stored there was written with another secret."""
 
@@ -204,6 +223,18 @@ class DigestMismatchError(DamageError):
 
     slug = "digest-mismatch"
     default_hint = "Send it again; if it fails again, the sender's copy is damaged."
+
+
+class DamagedCommitError(CommitError, DamageError):
+    """A commit contradicts itself: nobody who means well makes such a one."""
+
+    slug = "damaged-commit"
+
+
+class UnsafeTreeError(TreeError, DamageError):
+    """A commit's tree would lead out of the directory that it is restored into, or is no tree."""
+
+    slug = "unsafe-tree"
 
 
 # The store, its machine or the network cannot do it now.

@@ -334,6 +334,21 @@ SYNC_TREES_CACHED: Final = 512
 SYNC_KEEP_REFS_MAX: Final = 64
 """States of a folder before an apply that keep a ref of their own; all are in the history anyway."""
 
+SYNC_UPKEEP_SECONDS: Final = 3600.0
+"""A folder's repository is seen to this often at most."""
+
+SYNC_LOOSE_OBJECTS_MAX: Final = 6700
+"""More objects than this in files of their own, as git's own gc.auto has it, are packed."""
+
+SYNC_PACKS_MAX: Final = 50
+"""More packs than this are made into fewer, as git's own gc.autoPackLimit has it."""
+
+SYNC_PACKS_OPEN_MAX: Final = 32
+"""Packs held open at once; every fetch makes one, and a process has 1,024 descriptors."""
+
+SYNC_PACKING_BYTES_MAX: Final = 64 * MIB
+"""Files that are compared with one another while they are packed."""
+
 SYNC_ROUNDS_MAX: Final = 4
 """Times a merge is begun anew because files changed under it; the next reconcile goes on."""
 

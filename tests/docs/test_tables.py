@@ -28,18 +28,30 @@ NEVER_ANSWERED: Final = {
     "access",
     "bad-commit",
     "bad-duration",
+    "bad-invite",
+    "bad-roster",
     "bad-setting",
     "bad-size",
     "bad-store",
     "bad-tree",
     "changed",
+    "damaged-commit",
     "internal",
     "local-file",
+    "peer",
     "unreachable",
+    "unsafe-tree",
 }
 """Errors that no request can cause: those of names, settings, clients and the command line."""
 
+SYNC_COMMANDS: Final = (
+    *("bootstrap", "join", "invite", "unjoin", "nodes", "push", "pull", "reconcile"),
+    *("conflicts", "log", "show", "restore", "demo"),
+    *("watch", "service", "status", "doctor", "release", "drift", "overlay"),
+)
 SLOT_COMMANDS: Final = ("key", "get", "set", "append", "take", "claim")
+TIMELINE_COMMANDS: Final = ("init", "key", "add", "get", "ls", "export", "stats", "verify", "push", "pull")
+STORE_COMMANDS: Final = ("add", "ls", "show", "export", "import", "rm")
 
 STATED: Final = [
     ("docs/protocol/errors.md", "HEADER_BYTES_MAX", "16 KiB, 64 headers"),
@@ -62,6 +74,7 @@ STATED: Final = [
     ("docs/operations.md", "SMALL_BYTES_MAX", "small writes (up to 64 KiB)"),
     ("docs/operations.md", "CACHE_BYTES", "| 8 MiB |"),
     ("docs/cli.md", "CACHE_BYTES", "`8MiB`"),
+    ("docs/cli.md", "TIMELINE_POLL_SECONDS", "how often it pulls (`2s`)"),
     ("docs/decisions/0007-quick-path.md", "CACHE_BYTES", "8 MiB for each"),
     ("docs/formats.md", "JOURNAL_SEGMENT_BYTES", "at most 32 MiB each"),
     ("docs/formats.md", "JOURNAL_BLOCK_BYTES", "a block of 4,096 bytes"),
@@ -115,7 +128,7 @@ def test_the_page_of_errors_lists_each_with_its_status_and_exit_code() -> None:
     }
     actual = {}
     for slug, kind in all_errors().items():
-        status = "—" if slug in NEVER_ANSWERED else str(error_reply(an(kind)).status)
+        status = "—" if slug in NEVER_ANSWERED or slug.startswith("timeline") else str(error_reply(an(kind)).status)
         actual[slug] = (kind.__name__, status, str(code_of(an(kind))))
 
     assert documented == actual
@@ -129,8 +142,11 @@ def test_the_page_of_errors_lists_each_exit_code() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [(command.name,) for command in every_command() if command.name != "slot"]
-    + [("slot", name) for name in SLOT_COMMANDS],
+    [(command.name,) for command in every_command() if command.usage != "COMMAND"]
+    + [("slot", name) for name in SLOT_COMMANDS]
+    + [("store", name) for name in STORE_COMMANDS]
+    + [("timeline", name) for name in TIMELINE_COMMANDS]
+    + [("sync", name) for name in SYNC_COMMANDS],
     ids=" ".join,
 )
 def test_the_page_of_the_command_line_names_each_command_and_option(words: tuple[str, ...]) -> None:
@@ -174,14 +190,16 @@ def test_each_metric_is_described_and_each_described_one_is_there(tmp_path: Path
 
 
 def test_the_architecture_names_only_what_is_there() -> None:
-    named = set(re.findall(r"`((?:core|stores|server|snapshot|cli)/\w+\.py)`", text_of("docs/architecture.md")))
+    named = set(
+        re.findall(r"`((?:core|stores|server|snapshot|cli|timeline)/\w+\.py)`", text_of("docs/architecture.md"))
+    )
     missing = {name for name in named if not (ROOT / "src" / "holdall" / name).is_file()}
 
     assert named
     assert missing == set()
 
 
-@pytest.mark.parametrize("room", ["core", "stores", "server", "snapshot"])
+@pytest.mark.parametrize("room", ["core", "stores", "server", "snapshot", "timeline"])
 def test_the_architecture_has_a_place_for_each_module(room: str) -> None:
     page = text_of("docs/architecture.md")
     named = re.findall(r"^\| (`.*?`) \|", page[page.index("## Rooms") : page.index("## Rules")], re.MULTILINE)

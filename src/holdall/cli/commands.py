@@ -37,6 +37,7 @@ COMMANDS: Final = {
             "look at a store and its machine, and say what to mend",
             "[STORE] [OPTIONS]",
         ),
+        Command("store", "holdall.cli.store:app", "name stores; make several one, encrypt, keep the secret", "COMMAND"),
         Command(
             "completion",
             "holdall.cli.completion:completion",
@@ -66,6 +67,12 @@ COMMANDS: Final = {
             "[DIRECTORY] [OPTIONS]",
         ),
         Command(
+            "watch",
+            "holdall.cli.watch:watch",
+            "commit a directory tree again whenever it changes",
+            "[DIRECTORY] [OPTIONS]",
+        ),
+        Command(
             "checkout",
             "holdall.cli.checkout:checkout",
             "restore a commit, or part of one, into a directory",
@@ -87,8 +94,17 @@ COMMANDS: Final = {
             "[ADDRESS|STORE] [OPTIONS]",
         ),
     ),
-    "Slots: values that change, under the hash of a key": (
+    "Values that change; with git underneath: blobs by time, one folder on many hosts": (
         Command("slot", "holdall.cli.slot:app", "key, get, set, append, take, claim", "COMMAND"),
+        Command(
+            "timeline",
+            "holdall.cli.timeline:app",
+            "add, get, ls, export, stats, verify, push, pull, init, key",
+            "COMMAND",
+        ),
+        Command(
+            "sync", "holdall.cli.sync:app", "bootstrap, invite, join, watch, status, conflicts, log, demo", "COMMAND"
+        ),
     ),
 }
 
@@ -102,7 +118,6 @@ def overview() -> str:
     """The page that `holdall`, `holdall --help` and `holdall help` print."""
     lines = [
         f"holdall {__version__}: every version of code and data, kept under the SHA-256 of its bytes",
-        "",
         "  holdall COMMAND [OPTIONS]          holdall COMMAND --help tells all of one",
         "",
     ]
@@ -110,12 +125,9 @@ def overview() -> str:
         lines += [title, *(f"  {command.name:<12}{command.words}" for command in commands), ""]
     lines += [
         "With every command",
-        "  --store URL     a directory, http(s)://host:port or memory:; default $HOLDALL_STORE,",
-        "                  else the directory that `holdall serve` serves",
-        "  --api-key-file FILE, or $HOLDALL_API_KEY     --json     --quiet     --debug",
-        "",
-        "  echo hello | holdall put           /5891b5b5…be03.tig",
-        "",
+        "  --store STORE   a directory, http(s)://host:port, memory: or a profile; again: several as one;",
+        "                  default $HOLDALL_STORE, else the directory that `holdall serve` serves",
+        "  --api-key-file FILE, or $HOLDALL_API_KEY     --spread HOW     --json     --quiet     --debug",
         summary(),
     ]
     return "\n".join(lines)

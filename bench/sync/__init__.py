@@ -1,0 +1,1 @@
+"""One folder on three hosts, beside lsyncd, unison, rsync and git; see docs/benchmarks.md."""

@@ -1,0 +1,243 @@
+"""`holdall sync`: one folder on many hosts, over ssh."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+from cyclopts import App, Group, Parameter
+
+from holdall.cli import output, sync_nodes
+from holdall.cli.exit_codes import DONE, FAILED
+from holdall.cli.sync_folders import (
+    DEFAULTS,
+    Common,
+    as_below_home,
+    clusters,
+    complain,
+    own_name,
+    own_user,
+    reconciled,
+    tell_of_place,
+)
+from holdall.errors import HoldallError, NotFoundError, UsageError
+from holdall.limits import SYNC_ENTRY_BYTES_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from holdall.sync.cluster import Cluster
+    from holdall.sync.transport import Exchange
+
+_SSH_PORT: Final = 22
+
+Node = Annotated[str | None, Parameter(metavar="NAME")]
+Address = Annotated[str | None, Parameter(metavar="HOST")]
+Port = Annotated[int, Parameter(metavar="N")]
+
+app = App(
+    name="sync",
+    help="One folder on many hosts, kept the same over ssh, with git underneath.",
+    group_parameters=Group("Options", sort_key=1),
+)
+app.command(sync_nodes.invite, usage="holdall sync invite [DIRECTORY] [OPTIONS]")
+app.command(sync_nodes.unjoin, usage="holdall sync unjoin [NODE] [OPTIONS]")
+app.command(sync_nodes.nodes, usage="holdall sync nodes [DIRECTORY] [OPTIONS]")
+app.command(sync_nodes.admit, show=False)
+app.command("holdall.cli.sync_history:conflicts", name="conflicts")
+app.command("holdall.cli.sync_history:log", name="log", usage="holdall sync log [PATH] [OPTIONS]")
+app.command("holdall.cli.sync_history:show", name="show", usage="holdall sync show AT PATH [OPTIONS]")
+app.command(
+    "holdall.cli.sync_history:restore", name="restore", usage="holdall sync restore --at TIME|COMMIT PATH [OPTIONS]"
+)
+app.command("holdall.cli.sync_daemon:watch", name="watch", usage="holdall sync watch [DIRECTORY] [OPTIONS]")
+app.command(
+    "holdall.cli.sync_daemon:service", name="service", usage="holdall sync service [install|remove|show] [DIRECTORY]"
+)
+app.command("holdall.cli.sync_status:status", name="status", usage="holdall sync status [DIRECTORY] [OPTIONS]")
+app.command("holdall.cli.sync_status:doctor", name="doctor", usage="holdall sync doctor [DIRECTORY] [OPTIONS]")
+app.command("holdall.cli.sync_daemon:release", name="release", usage="holdall sync release [DIRECTORY] [OPTIONS]")
+app.command("holdall.cli.sync_daemon:drift", name="drift", usage="holdall sync drift [DIRECTORY] [OPTIONS]")
+app.command(
+    "holdall.cli.sync_daemon:overlay", name="overlay", usage="holdall sync overlay [show|use|approve|off] [-- COMMAND]"
+)
+app.command("holdall.cli.sync_demo:demo", name="demo", usage="holdall sync demo [DIRECTORY] [OPTIONS]")
+
+
+@app.command(usage="holdall sync bootstrap DIRECTORY [OPTIONS]")
+def bootstrap(
+    directory: str,
+    /,
+    *,
+    node: Node = None,
+    address: Address = None,
+    port: Port = _SSH_PORT,
+    common: Common = DEFAULTS,
+) -> int:
+    """Makes a folder the first of a cluster; what is in it is its first version.
+
+    Run again, it renews what the cluster knows of where this host is reached.
+
+    Args:
+        directory: The folder; made if missing. Its history is beside it, in .git.NAME.
+        node: What this host is called among the others; by default its host name.
+        address: Where others reach this host; by default its host name.
+        port: The port of its sshd.
+        common: The options of every command.
+    """
+    from holdall.sync import keys  # noqa: PLC0415 - slow to import
+    from holdall.sync.cluster import Cluster  # noqa: PLC0415 - as above
+    from holdall.sync.folder import Folder  # noqa: PLC0415 - as above
+
+    worktree, where = os.path.abspath(directory), address or socket.gethostname()
+    try:
+        folder = Folder.open(worktree)
+    except NotFoundError:
+        folder = Folder.create(worktree, node=node or own_name())
+    try:
+        cluster = Cluster(folder)
+    except NotFoundError:
+        cluster = Cluster.found(folder, address=where, port=port, user=own_user())
+        cluster.reconcile()
+    else:
+        cluster.publish([cluster.changed(cluster.node, place=keys.own_place(where, port, own_user()))])
+    tell_of_place(cluster, common)
+    if common.json:
+        output.document({"node": cluster.node, "repository": cluster.repository, "directory": worktree})
+    return DONE
+
+
+@app.command(usage="holdall sync join (HOST | INVITE | -) DIRECTORY [OPTIONS]")
+def join(
+    where: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    directory: str,
+    /,
+    *,
+    there: Annotated[str | None, Parameter(name="--from", metavar="PATH")] = None,
+    read_only: bool = False,
+    node: Node = None,
+    address: Address = None,
+    port: Port = _SSH_PORT,
+    common: Common = DEFAULTS,
+) -> int:
+    """Makes a folder of this host one with that of a cluster: all files and their whole history.
+
+    A folder that is not empty is united with it, and both are kept.
+
+    Args:
+        where: A host of the cluster that you can log in to with ssh, or the line of an invite; - reads an invite from
+            standard input, where nobody sees it in a list of processes.
+        directory: The folder; made if missing.
+        there: The folder's path on the other host, where it is another than here.
+        read_only: Only take; what changes here is not passed on. With an invite, it says so itself.
+        node: What this host is called among the others; by default its host name.
+        address: Where others reach this host; by default its host name. Where no sshd answers there, nobody connects to
+            this host, and it does all the connecting.
+        port: The port of its sshd.
+        common: The options of every command.
+    """
+    from holdall.sync import joining, transport  # noqa: PLC0415 - slow to import
+
+    worktree = os.path.abspath(directory)
+    line = sys.stdin.readline(SYNC_ENTRY_BYTES_MAX) if where == "-" else where
+    name, place = node or own_name(), address or socket.gethostname()
+    if where == "-" or line.startswith(f"{joining.SCHEME}:"):
+        if there is not None or read_only:
+            raise UsageError("--from and --read-only are for a HOST; an invite says both itself.")
+        cluster = joining.join_by_invite(line, Path(worktree), node=name, address=place, port=port, user=own_user())
+    else:
+        path = there or as_below_home(worktree)
+        cluster = joining.join_by_login(
+            where,
+            Path(worktree),
+            path,
+            node=name,
+            address=place,
+            port=port,
+            user=own_user(),
+            read_only=read_only,
+        )
+    tell_of_place(cluster, common)
+    told = transport.push(cluster) if cluster.me.role == "rw" else []
+    complain(told)
+    if common.json:
+        output.document({"node": cluster.node, "repository": cluster.repository, "directory": worktree})
+    return DONE
+
+
+@app.command(usage="holdall sync push [DIRECTORY] [OPTIONS]")
+def push(directory: str | None = None, /, *, common: Common = DEFAULTS) -> int:
+    """Commits what changed and brings it to every node. The exit code is 1 if one of them did not get it.
+
+    Args:
+        directory: The folder; without it, the one that this is in, else every one of this user's.
+        common: The options of every command.
+    """
+    from holdall.sync import transport  # noqa: PLC0415 - slow to import
+
+    def work(cluster: "Cluster") -> "tuple[int, list[Exchange]]":
+        code = reconciled(cluster, common)
+        return code, transport.push(cluster)
+
+    return _exchanged(directory, common, work, "sent to")
+
+
+@app.command(usage="holdall sync pull [DIRECTORY] [OPTIONS]")
+def pull(directory: str | None = None, /, *, common: Common = DEFAULTS) -> int:
+    """Gets what the other nodes have and merges it, as after a reboot. The exit code is 1 if none of them answered.
+
+    Args:
+        directory: The folder; without it, the one that this is in, else every one of this user's.
+        common: The options of every command.
+    """
+    from holdall.sync import transport  # noqa: PLC0415 - slow to import
+
+    def work(cluster: "Cluster") -> "tuple[int, list[Exchange]]":
+        told = transport.fetch(cluster)
+        return reconciled(cluster, common), told
+
+    return _exchanged(directory, common, work, "fetched from", enough=1)
+
+
+@app.command(usage="holdall sync reconcile [DIRECTORY] [OPTIONS]")
+def reconcile(directory: str | None = None, /, *, common: Common = DEFAULTS) -> int:
+    """Commits what changed here and merges what has come; no other host is asked.
+
+    Args:
+        directory: The folder; without it, the one that this is in, else every one of this user's.
+        common: The options of every command.
+    """
+    return max([reconciled(cluster, common) for cluster in clusters(directory)])
+
+
+def _exchanged(
+    directory: str | None,
+    common: Common,
+    work: "Callable[[Cluster], tuple[int, list[Exchange]]]",
+    words: str,
+    enough: int | None = None,
+) -> int:
+    """Does the work for each folder; says whom it reached."""
+    code = DONE
+    meant = clusters(directory)
+    for cluster in meant:
+        try:
+            ended, told = work(cluster)
+        except HoldallError as error:
+            if len(meant) == 1:
+                raise
+            output.note(f"{cluster.worktree}: {error.sentence()}")
+            code = FAILED
+            continue
+        code = max(code, ended)
+        complain(told)
+        good = sum(not row.error for row in told)
+        if common.json:
+            rows = [{"node": row.node, "error": row.error or None} for row in told]
+            output.document({"directory": str(cluster.worktree), "nodes": rows})
+        elif not common.quiet:
+            output.note(f"{cluster.worktree}: {words} {good} of {output.count(len(told), 'node')}.")
+        if told and good < (len(told) if enough is None else enough):
+            code = FAILED
+    return code

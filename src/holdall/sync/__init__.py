@@ -1,0 +1,1 @@
+"""One folder on many hosts, kept the same over ssh, with git underneath."""

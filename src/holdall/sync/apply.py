@@ -1,0 +1,314 @@
+"""A merge's changes, carried into the folder.
+
+Only the paths that changed are touched, each through directories that were opened one by one, so that no symlink leads
+out of the folder. Each is looked at just before it is replaced: what is there must be what the history has, or it stays
+and is reported. A file is written beside its place and renamed over it; what cannot be written is reported and the rest
+goes on.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from holdall.errors import LocalFileError
+from holdall.limits import SYNC_WRITTEN_SECONDS
+from holdall.sync.ignore import TEMPORARY, is_reserved
+from holdall.sync.merge import SYMLINK, Entry
+from holdall.sync.repository import blob_id
+from holdall.sync.snapshot import NESTED, contents
+from holdall.sync.state import Signature, entry_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from holdall.sync.repository import Repository
+    from holdall.sync.state import FileCache
+
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+_MODE_BITS: Final = 0o777
+_RUN_BITS: Final = 0o111
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One path that has to become otherwise.
+
+    Attributes:
+        states: What may be there now.
+        wanted: What has to be there.
+    """
+
+    states: Sequence[Entry | None]
+    wanted: Entry | None
+
+
+@dataclass(slots=True)
+class Applied:
+    """What became of the steps.
+
+    Attributes:
+        done: Paths that are as wanted, and were not before.
+        changed: Paths where something else was: it was left.
+        failed: Paths that could not be made as wanted, and why.
+    """
+
+    done: list[bytes] = field(default_factory=list)
+    changed: set[bytes] = field(default_factory=set)
+    failed: dict[bytes, str] = field(default_factory=dict)
+
+
+class _Refused(Exception):  # noqa: N818 - it ends a step, not the program
+    """A step that must not be done; says why."""
+
+
+class Applier:
+    """Writes into a folder.
+
+    Args:
+        repository: Has what is written.
+        root: Where the folder is.
+        cache: Of what was hashed in it.
+        has_modes: Whether the file system tells programs from other files.
+        folds: Whether names that differ only in case are one name to it.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        root: bytes,
+        *,
+        cache: FileCache,
+        has_modes: bool,
+        folds: bool,
+    ) -> None:
+        self._repository = repository
+        self._root = root
+        self._cache = cache
+        self._has_modes = has_modes
+        self._folds = folds
+        self._open: list[tuple[bytes, int]] = []
+
+    def apply(self, steps: Mapping[bytes, Step]) -> Applied:
+        """Does the steps: removals first, so that a file can take the place of a directory, and the other way round.
+
+        Raises:
+            LocalFileError: The folder itself cannot be opened.
+        """
+        applied = Applied()
+        try:
+            self._open = [(b"", os.open(self._root, _FOLDER))]
+        except OSError as error:
+            raise LocalFileError(f"The folder cannot be opened: {error.strerror or error}.") from error
+        try:
+            removals = sorted((path for path, step in steps.items() if step.wanted is None), reverse=True)
+            writes = sorted(path for path, step in steps.items() if step.wanted is not None)
+            for path in (*removals, *writes):
+                self._try(path, steps[path], applied)
+        finally:
+            while self._open:
+                os.close(self._open.pop()[1])
+        return applied
+
+    def _try(self, path: bytes, step: Step, applied: Applied) -> None:
+        if any(is_reserved(name) for name in path.split(b"/")):
+            applied.failed[path] = "a name that is never synced"
+            return
+        try:
+            self._step(path, step, applied)
+        except _Refused as refused:
+            applied.failed[path] = str(refused)
+        except OSError as error:
+            applied.failed[path] = error.strerror or str(error)
+
+    def _step(self, path: bytes, step: Step, applied: Applied) -> None:
+        folder, _, name = path.rpartition(b"/")
+        try:
+            fd = self._enter(folder, make=step.wanted is not None)
+        except NotADirectoryError:
+            applied.changed.add(path)
+            return
+        status = None if fd is None else _status(fd, name)
+        if fd is not None and self._folds and status is not None and name not in map(os.fsencode, os.listdir(fd)):
+            raise _Refused("another name differs from it only in case, and this file system tells no difference")
+        if status is not None and stat.S_ISDIR(status.st_mode) and None in step.states:
+            if step.wanted is None:
+                return
+            if fd is None or not _cleared(fd, name):
+                raise _Refused("a directory with files that are not synced is in its place")
+            status = None
+        now = None if fd is None or status is None else self._entry(fd, path, name, status, step)
+        if now == step.wanted:
+            return
+        if now not in step.states:
+            applied.changed.add(path)
+            return
+        if step.wanted is None:
+            self._remove(path, name, status, applied)
+        elif fd is not None and self._write(fd, path, name, status, step.wanted):
+            applied.done.append(path)
+        else:
+            applied.changed.add(path)
+
+    def _enter(self, folder: bytes, *, make: bool) -> int | None:
+        """The directory, open, which stays so for the paths that follow; None where there is none and none is made."""
+        while self._open[-1][0] and not (folder + b"/").startswith(self._open[-1][0] + b"/"):
+            os.close(self._open.pop()[1])
+        here, fd = self._open[-1]
+        for name in folder[len(here) :].strip(b"/").split(b"/") if folder != here else ():
+            try:
+                below = os.open(name, _FOLDER, dir_fd=fd)
+            except FileNotFoundError:
+                if not make:
+                    return None
+                os.mkdir(name, dir_fd=fd)
+                below = os.open(name, _FOLDER, dir_fd=fd)
+            except OSError as error:
+                if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+                    raise
+                if not make:
+                    return None
+                raise NotADirectoryError(errno.ENOTDIR, "not a directory") from error
+            if _status(below, b".git") is not None:
+                os.close(below)
+                raise _Refused(f"it lies in {NESTED}")
+            here, fd = here + b"/" + name if here else name, below
+            self._open.append((here, fd))
+        return fd
+
+    def _entry(self, fd: int, path: bytes, name: bytes, status: os.stat_result, step: Step) -> Entry | None:
+        """What is in the place of a file."""
+        signature = Signature.of(status)
+        blob = self._cache.blob(path, signature)
+        if blob is None:
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+                return Entry(0, b"")
+            data = contents(name, signature, within=fd)
+            blob = b"" if data is None else blob_id(data)
+        before = step.wanted or next((state for state in step.states if state is not None), None)
+        return entry_of(status, blob, before, has_modes=self._has_modes)
+
+    def _remove(self, path: bytes, name: bytes, status: os.stat_result | None, applied: Applied) -> None:
+        fd = self._open[-1][1]
+        if status is None or not _is_still(fd, name, status):
+            applied.changed.add(path)
+            return
+        os.unlink(name, dir_fd=fd)
+        self._cache.forget(path)
+        applied.done.append(path)
+        while len(self._open) > 1:
+            here = self._open[-1][0]
+            try:
+                os.rmdir(here.rpartition(b"/")[2], dir_fd=self._open[-2][1])
+            except OSError:
+                return
+            os.close(self._open.pop()[1])
+
+    def _write(self, fd: int, path: bytes, name: bytes, status: os.stat_result | None, wanted: Entry) -> bool:
+        """Puts a file in its place; False where something else came there meanwhile."""
+        making = TEMPORARY + secrets.token_hex(6).encode()
+        try:
+            if wanted.mode == SYMLINK:
+                os.symlink(self._repository.blob(wanted.blob), making, dir_fd=fd)
+            elif stat.S_ISREG(wanted.mode):
+                self._fill(fd, making, status, wanted)
+            else:
+                raise _Refused("a submodule or something else that this version does not know")
+            if not _is_still(fd, name, status):
+                return False
+            if status is None and not _linked(fd, making, name):
+                return False
+            if status is not None:
+                os.rename(making, name, src_dir_fd=fd, dst_dir_fd=fd)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(making, dir_fd=fd)
+        self._cache.forget(path)
+        return True
+
+    def _fill(self, fd: int, making: bytes, status: os.stat_result | None, wanted: Entry) -> None:
+        """Writes a file beside its place, with the permissions of the one it replaces."""
+        runs = bool(wanted.mode & stat.S_IXUSR)
+        replaces = status is not None and stat.S_ISREG(status.st_mode)
+        made = os.open(making, _NEW, 0o600 if replaces else 0o777 if runs else 0o666, dir_fd=fd)
+        try:
+            left = memoryview(self._repository.blob(wanted.blob))
+            while left:
+                left = left[os.write(made, left) :]
+            if status is not None and replaces:
+                had = status.st_mode & _MODE_BITS
+                # Whoever may read a program may run it.
+                os.fchmod(made, had | (had & 0o444) >> 2 if runs else had & ~_RUN_BITS)
+        finally:
+            os.close(made)
+
+
+def secure(git_dir: str, blobs: Iterable[bytes]) -> None:
+    """Lets objects that were written lately survive a power cut; the others the system has written by now.
+
+    Raises:
+        LocalFileError: The disk does not take them.
+    """
+    for blob in blobs:
+        folder = os.path.join(git_dir, "objects", blob.hex()[:2])
+        for path in (os.path.join(folder, blob.hex()[2:]), folder):
+            try:
+                if time.time() - os.stat(path).st_mtime < SYNC_WRITTEN_SECONDS:
+                    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                    try:
+                        os.fsync(fd)
+                    finally:
+                        os.close(fd)
+            except FileNotFoundError:  # packed
+                break
+            except OSError as error:
+                raise LocalFileError(f"{path} cannot be written to the disk: {error.strerror or error}.") from error
+
+
+def _status(fd: int, name: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(name, dir_fd=fd)
+    except FileNotFoundError:
+        return None
+
+
+def _cleared(fd: int, name: bytes) -> bool:
+    """Removes a directory in which there is nothing but directories; False where there is something."""
+    try:
+        if any(files for _, _, files, _ in os.fwalk(name, dir_fd=fd)):
+            return False
+        for _, folders, _, below in os.fwalk(name, topdown=False, dir_fd=fd):
+            for folder in folders:
+                os.rmdir(folder, dir_fd=below)
+        os.rmdir(name, dir_fd=fd)
+    except OSError:
+        return False
+    return True
+
+
+def _is_still(fd: int, name: bytes, status: os.stat_result | None) -> bool:
+    now = _status(fd, name)
+    if now is None or status is None:
+        return now is status
+    return Signature.of(now) == Signature.of(status)
+
+
+def _linked(fd: int, making: bytes, name: bytes) -> bool:
+    """Gives a file its name unless the name is taken; False where it is."""
+    try:
+        os.link(making, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.rename(making, name, src_dir_fd=fd, dst_dir_fd=fd)
+    return True

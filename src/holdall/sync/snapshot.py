@@ -1,0 +1,287 @@
+"""What lies in a folder and is not in its history yet.
+
+A scan compares the folder with a tree: all of it, or only where something is said to have happened. It believes no
+file that changes while it is read, follows no symlink, and leaves alone what it cannot keep: such a file is neither
+taken nor counted as removed. Nothing in the folder is changed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, Final
+
+from holdall.errors import LocalFileError
+from holdall.sync.ignore import ROSTER, TEMPORARY, Rules, is_reserved
+from holdall.sync.merge import DIRECTORY, Entry, copy_author
+from holdall.sync.repository import blob_id
+from holdall.sync.state import Signature, entry_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from holdall.sync.repository import Repository
+    from holdall.sync.state import FileCache
+
+NESTED: Final = "a git repository of its own, which is left alone"
+CHANGING: Final = "changes while it is read"
+_ROSTERS: Final = "the place is the roster's"
+
+_SLASH: Final = ord("/")
+_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Scan:
+    """One look at a folder.
+
+    Args:
+        repository: Takes the contents of new and changed files; nothing refers to them yet.
+        root: Where the folder is.
+        tree: What it is compared with.
+        cache: What need not be read again.
+        top: What is left out before any ignore file is read.
+        size_max_bytes: Larger files are left out.
+        has_modes: Whether the file system tells programs from other files.
+        folds: Whether names that differ only in case are one name to it.
+        lagging: States of files that count as no edits.
+        forced: Paths that no ignore file leaves out, nor what stands in the place of their directories.
+
+    Attributes:
+        edits: What is otherwise than in the tree.
+        skipped: What is left alone, and why, by path; a directory's ends with a slash.
+        removed: How many of the tree's files are gone.
+        lost: Files of the roster that are gone; that is no edit.
+        stale: Files left over by a crash, which may be deleted.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        root: bytes,
+        tree: bytes,
+        *,
+        cache: FileCache,
+        top: Rules,
+        size_max_bytes: int,
+        has_modes: bool,
+        folds: bool,
+        lagging: Mapping[bytes, Sequence[Entry | None]],
+        forced: Collection[bytes] = (),
+    ) -> None:
+        self._repository = repository
+        self._root = root + b"/"
+        self._tree = tree
+        self._cache = cache
+        self._top = top
+        self._size_max_bytes = size_max_bytes
+        self._has_modes = has_modes
+        self._folds = folds
+        self._lagging = lagging
+        self._forced = {*forced, *(path[:end] for path in forced for end, byte in enumerate(path) if byte == _SLASH)}
+        self._waiting: list[tuple[bytes, bytes, Rules, bool]] = []
+        self.edits: dict[bytes, Entry | None] = {}
+        self.skipped: dict[bytes, str] = {}
+        self.removed = 0
+        self.lost: set[bytes] = set()
+        self.stale: list[bytes] = []
+
+    def all(self) -> None:
+        """Looks at everything."""
+        self._waiting.append((b"", self._tree, self._top, False))
+        self._walk()
+
+    def some(self, paths: Iterable[bytes]) -> None:
+        """Looks at some paths, and at everything below those that are directories."""
+        for path in sorted(set(paths)):
+            self._go_to(path.split(b"/"))
+        self._walk()
+
+    def _go_to(self, names: list[bytes]) -> None:
+        """Goes down to a path as `_walk` would."""
+        prefix, tree, rules, only_known = b"", self._tree, self._top, False
+        for depth, name in enumerate(names, start=1):
+            entered = self._enter(prefix, rules)
+            if entered is None:
+                return
+            rules = entered
+            path = prefix + name
+            old = self._repository.tree(tree).get(name)
+            status = self._look(prefix, name)
+            if status is None:
+                self._gone(path, old)
+                return
+            if depth == len(names) or not stat.S_ISDIR(status.st_mode):
+                self._child(path, name, status, old, rules, only_known=only_known)
+                return
+            found = self._folder(path, name, old, rules, only_known=only_known)
+            if found is None:
+                return
+            prefix, tree, rules, only_known = found
+
+    def _walk(self) -> None:
+        while self._waiting:
+            prefix, tree, above, only_known = self._waiting.pop()
+            rules = self._enter(prefix, above)
+            if rules is None:
+                continue
+            try:
+                with os.scandir(self._root + prefix) as listing:
+                    found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in listing]
+            except FileNotFoundError:
+                self.skipped[prefix] = CHANGING
+                continue
+            except OSError as error:
+                self.skipped[prefix] = error.strerror or str(error)
+                continue
+            known = self._repository.tree(tree)
+            for name, status in found:
+                self._child(prefix + name, name, status, known.get(name), rules, only_known=only_known)
+            for name in known.keys() - {name for name, _ in found}:
+                self._gone(prefix + name, known[name])
+
+    def _enter(self, prefix: bytes, rules: Rules) -> Rules | None:
+        """The rules of a directory; None where it is left alone."""
+        if prefix and os.path.lexists(self._root + prefix + b".git"):
+            self.skipped[prefix] = NESTED
+            return None
+        try:
+            return rules.enter(self._root, prefix)
+        except LocalFileError as error:
+            self.skipped[prefix] = error.message
+            return None
+
+    def _look(self, prefix: bytes, name: bytes) -> os.stat_result | None:
+        try:
+            if self._folds and name not in os.listdir(self._root + prefix):
+                return None
+            return os.lstat(self._root + prefix + name)
+        except OSError:
+            return None
+
+    def _child(
+        self, path: bytes, name: bytes, status: os.stat_result, old: Entry | None, rules: Rules, *, only_known: bool
+    ) -> None:
+        """Looks at one thing in a directory."""
+        if stat.S_ISDIR(status.st_mode):
+            below = self._folder(path, name, old, rules, only_known=only_known)
+            if below is not None:
+                self._waiting.append(below)
+            return
+        if is_reserved(name):
+            if name.startswith(TEMPORARY):
+                self.stale.append(path)
+            return
+        if old is None and path not in self._forced and path not in self._lagging:
+            if only_known or rules.leave_out(path, name, is_directory=False):
+                return
+        elif old is not None and old.mode == DIRECTORY:
+            self._gone(path, old)
+            old = None
+        entry = self._entry(path, status, old)
+        if entry is not None:
+            self._note(path, old, entry)
+
+    def _folder(
+        self, path: bytes, name: bytes, old: Entry | None, rules: Rules, *, only_known: bool
+    ) -> tuple[bytes, bytes, Rules, bool] | None:
+        """What to look for in a directory, as `_walk` takes it; None for nothing."""
+        if is_reserved(name):
+            if name != b".git":
+                self.skipped[path] = "a name that could be taken for .git"
+            return None
+        is_known = old is not None and old.mode == DIRECTORY
+        if not is_known:
+            self._gone(path, old)
+        below = path + b"/"
+        if not any(forced.startswith(below) for forced in self._forced):
+            only_known = only_known or rules.leave_out(path, name, is_directory=True)
+            if only_known and not is_known:
+                return None
+        return below, old.blob if old is not None and is_known else self._repository.empty, rules, only_known
+
+    def _gone(self, path: bytes, old: Entry | None) -> None:
+        """Notes that what the tree has at a path is not there."""
+        if old is not None and old.mode == DIRECTORY:
+            for below, entry in self._repository.files(old.blob, path + b"/"):
+                self._note(below, entry, None)
+        else:
+            self._note(path, old, None)
+
+    def _note(self, path: bytes, old: Entry | None, new: Entry | None) -> None:
+        if new == old or new in self._lagging.get(path, ()):
+            return
+        if path.startswith(ROSTER) and self._is_spared(path, new):
+            return
+        self.edits[path] = new
+        if new is None:
+            self.removed += 1
+            self._cache.forget(path)
+
+    def _is_spared(self, path: bytes, new: Entry | None) -> bool:
+        """Whether an edit does not count since it would take away entries of the roster."""
+        below = path.removeprefix(ROSTER).split(b"/")
+        if new is None and below[:2] == [b"", b"nodes"] and len(below) > 2 and copy_author(path) is None:
+            self.lost.add(path)
+            return True
+        if new is not None and (below in ([b""], [b"", b"nodes"]) or (below[:2] == [b"", b"nodes"] and len(below) > 3)):
+            self.skipped[path] = _ROSTERS
+            return True
+        return False
+
+    def _entry(self, path: bytes, status: os.stat_result, old: Entry | None) -> Entry | None:
+        """What a file is, its contents kept; None where it is left alone."""
+        reason = None
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
+            reason = "neither a file nor a directory nor a symlink"
+        elif status.st_size > self._size_max_bytes:
+            reason = f"larger than {self._size_max_bytes:,} bytes"
+        if reason is not None:
+            self.skipped[path] = reason
+            return None
+        signature = Signature.of(status)
+        blob = self._cache.blob(path, signature)
+        if blob is None or ((old is None or old.blob != blob) and not self._repository.has(blob)):
+            read_ns = time.time_ns()
+            try:
+                data = contents(self._root + path, signature)
+            except OSError as error:
+                self.skipped[path] = error.strerror or str(error)
+                return None
+            if data is None:
+                self.skipped[path] = CHANGING
+                return None
+            blob = blob_id(data)
+            if old is None or old.blob != blob:
+                self._repository.put_blob(data)
+            self._cache.keep(path, signature, blob, read_ns=read_ns)
+        return entry_of(status, blob, old, has_modes=self._has_modes)
+
+
+def contents(path: bytes, signature: Signature, *, within: int | None = None) -> bytes | None:
+    """The bytes of a file, or what a symlink says; None where it is not, or does not stay, what it was.
+
+    Args:
+        path: Where it is.
+        signature: What it was.
+        within: An open directory that the path is relative to.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if stat.S_ISLNK(signature.mode):
+        data = os.readlink(path, dir_fd=within)
+        now = os.lstat(path) if within is None else os.lstat(path, dir_fd=within)
+        return data if Signature.of(now) == signature else None
+    fd = os.open(path, _READ, dir_fd=within)
+    try:
+        if Signature.of(os.fstat(fd)) != signature:
+            return None
+        pieces = []
+        left = signature.size_bytes + 1
+        while left > 0 and (piece := os.read(fd, left)):
+            pieces.append(piece)
+            left -= len(piece)
+        return b"".join(pieces) if left == 1 and Signature.of(os.fstat(fd)) == signature else None
+    finally:
+        os.close(fd)

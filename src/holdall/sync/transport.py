@@ -1,0 +1,322 @@
+"""Pushing to other nodes and fetching from them, all at once, each over a connection that is kept open.
+
+A push moves one ref there, `refs/sync/<this node>/main`; a fetch one ref here, `refs/sync/<that node>/main`. So no two
+nodes ever write the same ref, nothing can be lost by being late, and any node that has merged another's commits relays
+them. What came is for `Cluster.reconcile` to look at and to merge. How each peer fared is kept in `peers.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from holdall.errors import HoldallError, PeerError
+from holdall.limits import (
+    SYNC_BACKOFF_SECONDS_MAX,
+    SYNC_BACKOFF_SECONDS_MIN,
+    SYNC_CONNECT_SECONDS_MAX,
+    SYNC_JOBS,
+    SYNC_PROBE_SECONDS,
+    SYNC_SILENCE_SECONDS_MAX,
+    SYNC_TRANSFER_SECONDS_MAX,
+)
+from holdall.sync.process import TIMED_OUT, Done, git_over_ssh, locked, run, write_atomically
+from holdall.sync.upkeep import drop_drafts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from holdall.sync.cluster import Cluster
+    from holdall.sync.roster import Entry
+
+_ATTEMPTS: Final = 4
+"""A push and a fetch may meet on one ref; the later one goes again."""
+_MET: Final = ("cannot lock ref", "failed to update ref", "incorrect old value", "reference already exists")
+
+_REASONS: Final = (
+    ("HOST IDENTIFICATION HAS CHANGED", "shows another host key than the roster has; nothing was sent"),
+    ("Host key verification failed", "shows another host key than the roster has; nothing was sent"),
+    ("Could not resolve hostname", "cannot be found: {address} is no name that this host can look up"),
+    ("Connection refused", "refuses connections at {address} port {port}: its sshd does not run"),
+    ("timed out", "does not answer at {address} port {port}"),
+    ("No route to host", "cannot be reached at {address} port {port}"),
+    ("Network is unreachable", "cannot be reached at {address} port {port}"),
+    ("Permission denied", "does not let this node in: it has not heard of it yet, or has unjoined it"),
+    ("invalid index-pack output", "sent what git does not take: objects that are none, or more than there may be at once"),
+    ("non-fast-forward", "has newer commits of this node than this node itself: pull first"),
+    ("fetch first", "has newer commits of this node than this node itself: pull first"),
+)
+_CHANGED: Final = "connect again"
+_BROKEN: Final = 255
+"""What ssh ends with when it was not the other side's command that did."""
+_LINE_OF_OURS: Final = re.compile(r"(?:^|\n)(?:remote: )?holdall(?:-shell)?: ([^\n]{1,400})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """How exchanges with a peer have gone.
+
+    Attributes:
+        synced_ns: When the last one succeeded, in nanoseconds since 1970; 0 for never.
+        latency_ms: How long that took.
+        error: Why the last one failed; empty if it did not.
+        failures: How many failed since then.
+        retry_ns: Before this moment there is no point in another.
+    """
+
+    synced_ns: int = 0
+    latency_ms: float = 0.0
+    error: str = ""
+    failures: int = 0
+    retry_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """How one push or fetch went.
+
+    Attributes:
+        node: With whom.
+        error: Why it failed, as a sentence; empty if it did not.
+        changed: Whether it moved anything.
+    """
+
+    node: str
+    error: str
+    changed: bool = False
+
+
+@dataclass(slots=True)
+class Contact:
+    """What a daemon knows of a peer, from exchange to exchange.
+
+    Attributes:
+        sent: The commit of this node's that it is known to have; a dash for none, empty where it was not asked yet.
+        behind: Whether it has something that is not here.
+        due: When it is to be asked, or, after a failure, knocked at; by the monotonic clock.
+        retry_ns: After a failure: when it is to be tried again although nothing has changed, since 1970.
+        cut: Whether nothing could connect to it the last time.
+        busy: Whether an exchange is under way.
+        error: Why the last one failed; empty if it did not.
+    """
+
+    sent: str = ""
+    behind: bool = False
+    due: float = 0.0
+    retry_ns: int = 0
+    cut: bool = False
+    busy: bool = False
+    error: str = ""
+
+    def exchange(self, cluster: Cluster, peer: Entry, *, pushes: bool) -> tuple[str, bool]:
+        """One exchange, with as little as will do: a knock, a question, a fetch or a push.
+
+        Returns:
+            The commit that the peer is at, or that it took, empty if that is not known; and whether something came.
+        """
+        if self.error and time.time_ns() < self.retry_ns:
+            was_cut, self.cut = self.cut, not _answers(peer)
+            if self.cut or not was_cut:  # it is away, or has answered all along, and yet failed
+                return "", False
+        self.cut = False
+        head = cluster.folder.head() or ""
+        tip, changed = "", False
+        try:
+            if pushes and self.sent and not self.behind:
+                error = push_to(cluster, [peer])[0].error
+                tip = "" if error else head
+            else:
+                fetched = fetch(cluster, [peer.node]) if self.behind or not self.sent else []
+                error, changed = next(((row.error, row.changed) for row in fetched), ("", False))
+                tip = "" if error else hello(cluster, [peer.node]).get(peer.node, "")
+                if not tip and not error:
+                    noted = read_peers(cluster.own / "peers.json").get(peer.node, Peer())
+                    error = noted.error or f"{peer.node} does not answer."
+            self.error = error
+            if error:
+                self.retry_ns = read_peers(cluster.own / "peers.json").get(peer.node, Peer()).retry_ns
+        except HoldallError as failure:  # it left meanwhile, or there is no ssh
+            self.error = failure.message
+        return tip, changed
+
+
+def _answers(peer: Entry) -> bool:
+    """Whether anything accepts connections where a peer is."""
+    try:
+        socket.create_connection((peer.address, peer.port), SYNC_PROBE_SECONDS).close()
+    except (OSError, UnicodeError):
+        return False
+    return True
+
+
+def backoff_seconds(failures: int, chance: float) -> float:
+    """How long to leave a peer alone that failed: longer each time, and not all nodes the same.
+
+    Args:
+        failures: How often in a row, from 1.
+        chance: A random number from 0 to 1.
+    """
+    most = min(SYNC_BACKOFF_SECONDS_MAX, SYNC_BACKOFF_SECONDS_MIN * float(1 << min(failures, 16)))
+    return max(SYNC_BACKOFF_SECONDS_MIN, most * (0.5 + chance / 2))
+
+
+def read_peers(path: Path) -> dict[str, Peer]:
+    """What `peers.json` has; nothing if there is none."""
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        return {node: Peer(**row) for node, row in rows.items()}
+    except (FileNotFoundError, ValueError, TypeError, AttributeError):  # it is only remembered for show
+        return {}
+
+
+def push(cluster: Cluster, nodes: Iterable[str] | None = None) -> list[Exchange]:
+    """Brings this node's main to its peers, to all at the same time.
+
+    Args:
+        cluster: The folder.
+        nodes: To these only.
+
+    Raises:
+        PeerError: This node is read-only, or one of the nodes is none that it can connect to.
+    """
+    if cluster.me.role != "rw":
+        raise PeerError(
+            f"{cluster.node} is a read-only node: what changes here stays here.",
+            hint="A node that is not can change that: holdall sync nodes --read-write.",
+        )
+    return push_to(cluster, cluster.peers(nodes))
+
+
+def push_to(cluster: Cluster, peers: list[Entry]) -> list[Exchange]:
+    """As `push`, whatever the roster says of this node by now."""
+    refspec = f"refs/heads/main:refs/sync/{cluster.node}/main"
+
+    def work(peer: Entry) -> Done:
+        return _over_ssh(cluster, "push", "--porcelain", "--no-verify", f"{peer.node}:{cluster.repository}", refspec)
+
+    return _with_all(cluster, peers, work)
+
+
+def fetch(cluster: Cluster, nodes: Iterable[str] | None = None) -> list[Exchange]:
+    """Brings the main of each peer here, from all at the same time; read-only ones have nothing to give.
+
+    Args:
+        cluster: The folder.
+        nodes: From these only.
+
+    Raises:
+        PeerError: One of the nodes is none that it can connect to.
+    """
+
+    def work(peer: Entry) -> Done:
+        refspec = f"refs/heads/main:refs/sync/{peer.node}/main"
+        drop_drafts(cluster.git_dir)
+        words = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
+        return _over_ssh(cluster, "fetch", *words, f"{peer.node}:{cluster.repository}", refspec)
+
+    return _with_all(cluster, [peer for peer in cluster.peers(nodes) if peer.role == "rw"], work)
+
+
+def poke(cluster: Cluster, nodes: Iterable[str] | None = None) -> list[Exchange]:
+    """Asks peers to reconcile."""
+    return _with_all(cluster, cluster.peers(nodes), lambda peer: _ask(cluster, peer, "poke"))
+
+
+def hello(cluster: Cluster, nodes: Iterable[str] | None = None) -> dict[str, str]:
+    """Asks peers for the commit that their main is at; those that answer are in what is returned."""
+    heads: dict[str, str] = {}
+
+    def work(peer: Entry) -> Done:
+        done = _ask(cluster, peer, "hello")
+        if not done.code:
+            heads[peer.node] = done.output.decode("ascii", "replace").strip()[:40]
+        return done
+
+    _with_all(cluster, cluster.peers(nodes), work)
+    return heads
+
+
+def hang_up(cluster: Cluster, peer: str) -> None:
+    """Ends the connection to a peer that is kept open, so that the next exchange begins with a new one."""
+    run(("ssh", "-F", cluster.ssh_config, "-O", "exit", peer), seconds=SYNC_CONNECT_SECONDS_MAX)
+
+
+def sentence(peer: Entry, done: Done) -> str:
+    """Why an exchange failed, in words."""
+    if done.code == TIMED_OUT:
+        return f"{peer.node} did not finish in time."
+    if done.code == _BROKEN and not done.words.strip():
+        return f"The connection to {peer.node} broke."
+    ours = _LINE_OF_OURS.search(done.words)
+    if ours is not None:
+        text = "".join(letter if letter.isprintable() else "?" for letter in ours[1])
+        return f"{peer.node} says: {text}"
+    for words, reason in _REASONS:
+        if words in done.words or words.encode() in done.output:
+            return f"{peer.node} {reason.format(address=peer.address, port=peer.port)}."
+    return f"{peer.node}: {done.last_words()}."
+
+
+def _ask(cluster: Cluster, peer: Entry, word: str) -> Done:
+    seconds = SYNC_CONNECT_SECONDS_MAX + SYNC_SILENCE_SECONDS_MAX
+    return run(("ssh", "-F", cluster.ssh_config, peer.node, word), seconds=seconds, output_bytes_max=4096)
+
+
+def _over_ssh(cluster: Cluster, *words: str) -> Done:
+    return git_over_ssh(cluster.git_dir, cluster.ssh_config, *words, seconds=SYNC_TRANSFER_SECONDS_MAX)
+
+
+def _with_all(cluster: Cluster, peers: list[Entry], work: Callable[[Entry], Done]) -> list[Exchange]:
+    """Does the work for each peer, at the same time, and notes how it went."""
+    if not peers:
+        return []
+
+    def one(peer: Entry) -> tuple[Exchange, float]:
+        begun = time.monotonic()
+        for attempt in range(1, _ATTEMPTS + 1):
+            done = work(peer)
+            met = done.code and any(words in done.words or words.encode() in done.output for words in _MET)
+            if done.code and _CHANGED in done.words:
+                hang_up(cluster, peer.node)
+            elif not met:
+                break
+            if attempt == _ATTEMPTS:
+                break
+            time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - only to go apart
+        if not done.code:
+            changed = b"[up to date]" not in done.output and bool(done.output or done.words)
+            return Exchange(peer.node, "", changed), time.monotonic() - begun
+        hang_up(cluster, peer.node)
+        return Exchange(peer.node, sentence(peer, done)), time.monotonic() - begun
+
+    with ThreadPoolExecutor(min(SYNC_JOBS, len(peers))) as pool:
+        results = list(pool.map(one, peers))
+    _note(cluster, results)
+    return [exchange for exchange, _ in results]
+
+
+def _note(cluster: Cluster, results: list[tuple[Exchange, float]]) -> None:
+    """Writes down how exchanges went."""
+    path, now = cluster.own / "peers.json", time.time_ns()
+    with locked(cluster.own / "peers.lock"):
+        known = read_peers(path)
+        members = {entry.node for entry in cluster.roster.members()}
+        for exchange, seconds in results:
+            peer = known.get(exchange.node, Peer())
+            if exchange.error:
+                wait = backoff_seconds(peer.failures + 1, random.random())  # noqa: S311 - only to go apart
+                peer = replace(
+                    peer, error=exchange.error, failures=peer.failures + 1, retry_ns=now + int(wait * 1_000_000_000)
+                )
+            else:
+                peer = Peer(synced_ns=now, latency_ms=round(seconds * 1000, 1))
+            known[exchange.node] = peer
+        rows = {node: asdict(peer) for node, peer in sorted(known.items()) if node in members}
+        write_atomically(path, json.dumps(rows, indent=1).encode(), mode=0o600, lasting=False)

@@ -1,0 +1,92 @@
+"""What came from another node, looked at before it is merged: may it be a tree at all, and is there room for it?
+
+git has checked each object by then (`fsckObjects`): no name is `..` or any spelling of `.git`. What it does not check
+is how much a tree stands for. Ten trees of ten rows each, the last of which name one file, take a kilobyte and are ten
+billion files; so each tree is counted once, however often it is named, and what is here already is not counted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pygit2
+
+from holdall.errors import DamageError, TooLargeError, TreeError
+from holdall.limits import MIB, SYNC_ARRIVAL_DEPTH_MAX, SYNC_ARRIVAL_FILE_BYTES_MAX, SYNC_ARRIVAL_PATHS_MAX
+from holdall.sync.merge import DIRECTORY, EXECUTABLE, FILE, SYMLINK
+
+if TYPE_CHECKING:
+    from holdall.sync.repository import Repository
+
+_TREE_BYTES_MAX: Final = 64 * MIB
+"""Longest single tree: half a million files in one directory."""
+
+
+class Arrival:
+    """The counting of what one tree has beyond another.
+
+    Args:
+        repository: Where both are.
+        room_bytes: How much the files may take.
+    """
+
+    def __init__(self, repository: Repository, room_bytes: int) -> None:
+        self._repository = repository
+        self._objects = pygit2.Repository(repository.path).odb
+        self._room_bytes = room_bytes
+        self._counted: dict[bytes, tuple[int, int]] = {}
+
+    def check(self, old: bytes, new: bytes) -> None:
+        """Looks at everything that the new tree has and the old one does not.
+
+        Raises:
+            TreeError: It holds something that is neither file, symlink nor directory.
+            TooLargeError: It is more than is taken at once, or than there is room for.
+        """
+        paths, size_bytes = self._beyond(old, new, 0)
+        if paths > SYNC_ARRIVAL_PATHS_MAX:
+            raise TooLargeError(f"What came would change more than {SYNC_ARRIVAL_PATHS_MAX:,} files at once.")
+        room = self._room_bytes
+        if size_bytes > room:
+            raise TooLargeError(f"What came would take {size_bytes:,} bytes, and there is room for {room:,}.")
+
+    def _beyond(self, old: bytes | None, new: bytes, depth: int) -> tuple[int, int]:
+        """How many paths, and bytes in them, a tree has that another in its place has not."""
+        if old == new:
+            return 0, 0
+        if old is None and new in self._counted:
+            return self._counted[new]
+        if depth > SYNC_ARRIVAL_DEPTH_MAX:
+            raise TooLargeError(f"What came has more than {SYNC_ARRIVAL_DEPTH_MAX} directories in one another.")
+        if self._size_bytes(new) > _TREE_BYTES_MAX:
+            raise TooLargeError(f"What came has a directory of more than {_TREE_BYTES_MAX:,} bytes.")
+        before = self._repository.tree(old) if old is not None else {}
+        paths = size_bytes = 0
+        for name, entry in self._repository.tree(new).items():
+            was = before.get(name)
+            if was == entry:
+                continue
+            if entry.mode == DIRECTORY:
+                inner = was.blob if was is not None and was.mode == DIRECTORY else None
+                more = self._beyond(inner, entry.blob, depth + 1)
+            else:
+                more = 1, self._file_bytes(name, entry.mode, entry.blob)
+            paths += more[0]
+            size_bytes += more[1]
+        if old is None:
+            self._counted[new] = paths, size_bytes
+        return paths, size_bytes
+
+    def _file_bytes(self, name: bytes, mode: int, blob: bytes) -> int:
+        if mode not in {FILE, EXECUTABLE, SYMLINK}:
+            raise TreeError(f"What came has {name[:60]!a}, which is neither file, symlink nor directory.")
+        size_bytes = self._size_bytes(blob)
+        if size_bytes > SYNC_ARRIVAL_FILE_BYTES_MAX:
+            raise TooLargeError(f"What came has a file of {size_bytes:,} bytes, {name[:60]!a}.")
+        return size_bytes
+
+    def _size_bytes(self, object_id: bytes) -> int:
+        try:
+            return self._objects.read_header(pygit2.Oid(raw=object_id))[1]
+        except (KeyError, pygit2.GitError) as error:
+            raise DamageError(f"What came lacks the object {object_id.hex()}.") from error

@@ -1,0 +1,265 @@
+"""Folders that daemons watch: what changes on one host is soon on the others, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from trial import say
+from watched import Watched, same, watched
+
+from holdall.sync.repository import Repository
+from holdall.sync.watch import Elsewhere, Inotify
+from support import wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+WATCHERS: dict[str, Callable[[str, Repository], Inotify | Elsewhere]] = {
+    "inotify": lambda root, repository: Inotify(root, repository, f"{root}/.exclude"),
+    "watchdog": lambda root, _: Elsewhere(root),
+}
+BUILT_FILES = 20_000 if "HOLDALL_TEST_LONG" in os.environ else 5_000
+
+
+@pytest.mark.parametrize("kind", WATCHERS)
+def test_what_the_system_tells_of_changes(kind: str, tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "old").mkdir(parents=True)
+    (outside / "came/deep").mkdir(parents=True)
+    repository = Repository.create(str(tmp_path / "git"))
+    watch = WATCHERS[kind](str(root), repository)
+    heard: set[str] = set()
+
+    def hears(*paths: str) -> None:
+        def said() -> bool:
+            heard.update(watch.read() or ())
+            return heard >= set(paths)
+
+        wait_until(said, f"{paths} of {heard}")
+        heard.clear()
+
+    try:
+        watch.refresh(repository.empty)
+        (root / "file").write_text("x")
+        hears("file")
+        (root / "old/file").write_text("x")
+        hears("old/file")
+        (root / "old/file").rename(root / "file")
+        hears("old/file", "file")
+        (outside / "came").rename(root / "came")
+        hears("came")
+        (root / "came/deep/file").write_text("x")
+        hears("came/deep/file")
+        (root / "came").rename(root / "went")
+        hears("came", "went")
+        (root / "went/deep/file").write_text("y")
+        hears("went/deep/file")
+        shutil.rmtree(root / "went/deep")
+        hears("went/deep")
+        (root / ".gitignore").write_text("x")
+        wait_until(lambda: watch.read() is None, "an ignore file may concern everything")
+
+        assert not watch.why_blind
+    finally:
+        watch.close()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Watched, Watched]]:
+    with watched(tmp_path_factory.mktemp("hosts"), "alpha", "beta") as (alpha, beta):
+        yield alpha, beta
+
+
+def arrive(one: Watched, name: str, data: bytes) -> None:
+    """Waits until a file is there."""
+    path = one.root / name
+    wait_until(lambda: path.is_file() and path.read_bytes() == data, f"{name} is on {one.host.name}: {one.said()}")
+
+
+def settle(*ones: Watched) -> None:
+    """Waits until all have the same, and there is nothing left to do."""
+    wait_until(lambda: same(*ones), "the nodes are equal: " + "".join(one.said() for one in ones))
+
+
+def test_an_edit_is_soon_on_the_other_host_and_nothing_follows_from_it(pair: tuple[Watched, Watched]) -> None:
+    seconds = []
+    for number in range(10):
+        here, there = pair if number % 2 else pair[::-1]
+        data = b"edit %d\n" % number
+        begun = time.monotonic()
+        (here.root / "dir").mkdir(exist_ok=True)
+        (here.root / "dir/file").write_bytes(data)
+        arrive(there, "dir/file", data)
+        seconds.append(time.monotonic() - begun)
+    sys.stdout.write(
+        f"edit to edit: median {statistics.median(seconds) * 1000:.0f} ms, most {max(seconds) * 1000:.0f} ms\n"
+    )
+    settle(*pair)
+    log = say(pair[0].host, "git --git-dir ~/.git.myrepo log --format=%an main -- dir/file").split()
+
+    assert statistics.median(seconds) < 5
+    assert sorted(log) == ["alpha"] * 5 + ["beta"] * 5
+
+
+def test_an_edit_on_both_hosts_at_once_keeps_both(pair: tuple[Watched, Watched]) -> None:
+    for one in pair:
+        (one.root / "both").write_text(f"of {one.host.name}\n")
+    wait_until(lambda: len([name for name in pair[0].files() if name.startswith("both")]) == 2, "a conflict copy")
+    settle(*pair)
+    found = [data for name, data in sorted(pair[1].files().items()) if name.startswith("both")]
+
+    assert sorted(found) == [b"of alpha\n", b"of beta\n"]
+    assert "CONFLICTS" in say(pair[0].host, "holdall sync status", code=1)
+    say(pair[0].host, "cd ~/myrepo && holdall sync conflicts take both mine")
+    settle(*pair)
+    assert say(pair[1].host, "holdall sync conflicts --quiet") == ""
+
+
+def test_the_ways_in_which_editors_save(pair: tuple[Watched, Watched]) -> None:
+    alpha, beta = pair
+    root = alpha.root
+    (root / "text").write_text("one\n")
+    arrive(beta, "text", b"one\n")
+    (root / ".#text").symlink_to("user@alpha.1234:5678")
+    (root / ".text.swp").write_bytes(b"b0VIM" + bytes(4096))
+    (root / "text").rename(root / "text~")
+    (root / "text").write_text("two\n")
+    (root / "text~").unlink()
+    (root / "4913").write_bytes(b"")
+    (root / "4913").unlink()
+    (root / ".text.tmp").write_text("three\n")
+    (root / ".text.tmp").rename(root / "text")
+    (root / "text").chmod(0o755)
+    (root / ".text.swp").unlink()
+    (root / ".#text").unlink()
+    arrive(beta, "text", b"three\n")
+    wait_until(lambda: bool((beta.root / "text").stat().st_mode & 0o100), "the mode is there too")
+    settle(*pair)
+
+    assert [name for name in beta.files() if "text" in name] == ["text"]
+
+
+def test_a_build_beside_it_holds_nothing_up(pair: tuple[Watched, Watched]) -> None:
+    alpha, beta = pair
+    (alpha.root / ".gitignore").write_text("build/\n")
+    arrive(beta, ".gitignore", b"build/\n")
+    settle(*pair)
+    build = alpha.root / "build"
+    begun, head = alpha.rounds() or 0, alpha.head()
+    for folder in range(BUILT_FILES // 500):
+        (build / str(folder)).mkdir(parents=True)
+        for number in range(500):
+            (build / str(folder) / f"{number}.o").write_bytes(b"object")
+    (alpha.root / "source").write_text("changed while it is built\n")
+    arrive(beta, "source", b"changed while it is built\n")
+    shutil.rmtree(build)
+    settle(*pair)
+
+    assert not (beta.root / "build").exists()
+    assert (alpha.rounds() or 0) - begun < 50
+    assert say(alpha.host, f"git --git-dir ~/.git.myrepo rev-list --count {head}..main").strip() == "1"
+
+
+def test_a_repository_in_the_folder_is_left_alone(pair: tuple[Watched, Watched]) -> None:
+    alpha, beta = pair
+    say(alpha.host, "git init --quiet ~/myrepo/inner && echo x > ~/myrepo/inner/file")
+    wait_until(lambda: "'inner/' is left alone: a git repository" in alpha.said(), f"it is said: {alpha.said()}")
+    (alpha.root / "after").write_text("after\n")
+    arrive(beta, "after", b"after\n")
+
+    assert not (beta.root / "inner").exists()
+    shutil.rmtree(alpha.root / "inner")
+
+
+def test_a_folder_that_is_away_is_not_taken_for_an_empty_one(pair: tuple[Watched, Watched]) -> None:
+    alpha, beta = pair
+    before = beta.files()
+    away = alpha.root.with_name("away")
+    alpha.root.rename(away)
+    wait_until(lambda: "is a disk not mounted?" in say(alpha.host, "holdall sync status", code=None), "it is held")
+    alpha.root.mkdir()
+    wait_until(lambda: "folder is empty" in say(alpha.host, "holdall sync status", code=1), "it is still held")
+    (beta.root / "meanwhile").write_text("meanwhile\n")
+    alpha.root.rmdir()
+    away.rename(alpha.root)
+    arrive(alpha, "meanwhile", b"meanwhile\n")
+    (alpha.root / "again").write_text("again\n")
+    arrive(beta, "again", b"again\n")
+
+    assert before.items() <= beta.files().items()
+
+
+def test_a_daemon_that_is_killed_in_its_work_goes_on_when_it_is_started_again(pair: tuple[Watched, Watched]) -> None:
+    alpha, beta = pair
+    many = alpha.root / "many"
+    for number in range(3):
+        if number:
+            shutil.rmtree(many)
+        many.mkdir()
+        for file in range(300):
+            (many / str(file)).write_text(f"{number} {file}\n" * 20)
+        time.sleep(0.05 * number)
+        assert alpha.stop(kill=True) == -9
+        alpha.watch()
+    settle(*pair)
+
+    assert (beta.root / "many/299").read_text() == "2 299\n" * 20
+    assert "watched already" in say(alpha.host, "holdall sync watch", code=1)
+    assert alpha.stop() == 0
+    assert "Stopped." in alpha.said()
+    alpha.watch()
+
+
+def test_a_cluster_heals_by_itself(pair: tuple[Watched, Watched]) -> None:
+    alpha, beta = pair
+    if not alpha.host.enter:
+        pytest.skip("ports of one host cannot be cut off from each other")
+    alpha.host.cut_off()
+    try:
+        (alpha.root / "a").write_text("a\n")
+        (beta.root / "b").write_text("b\n")
+        stale = "holdall sync status --stale 4s >/dev/null 2>&1; echo $?"
+        wait_until(lambda: say(alpha.host, stale) == "1\n", f"status says so: {alpha.said()}")
+        wait_until(lambda: "alpha" in beta.said().rpartition("merged")[2], f"beta notices: {beta.said()}")
+        assert not (beta.root / "a").exists()
+    finally:
+        alpha.host.connect()
+    begun = time.monotonic()
+    arrive(beta, "a", b"a\n")
+    arrive(alpha, "b", b"b\n")
+    healed = time.monotonic() - begun
+    sys.stdout.write(f"healed after {healed:.2f} s\n")
+    settle(alpha, beta)
+
+    assert healed < 15
+    wait_until(lambda: say(alpha.host, stale) == "0\n", f"all is well: {alpha.said()}")
+
+
+def test_gtfc_watch_as_its_page_has_it_and_without_inotify_watches(pair: tuple[Watched, Watched]) -> None:
+    alpha, beta = pair
+    limit = "echo 1 > /proc/sys/user/max_inotify_watches"
+    if subprocess.run(["unshare", "-Ur", "sh", "-c", limit], check=False, capture_output=True).returncode:
+        pytest.skip("inotify watches cannot be limited for one process here")
+    alpha.stop()
+    beta.stop()
+    # 5. To watch for automatic changes, use kqueue watchdog or inotify, etc
+    alpha.daemon = alpha.host.start("gtfc-watch", log=alpha.log)
+    # 3. On either, edit a file ...
+    say(alpha.host, "mkdir ~/myrepo/sub && echo `date` `hostname` > ~/myrepo/sub/test")
+    beta.daemon = beta.host.start("unshare", "-Ur", "sh", "-c", f"{limit} && exec gtfc-watch", log=beta.log)
+    arrive(beta, "sub/test", (alpha.root / "sub/test").read_bytes())
+    (beta.root / "sub/test").write_bytes(b"seen all the same\n")
+    arrive(alpha, "sub/test", b"seen all the same\n")
+
+    assert "inotify watches are used up" in say(beta.host, "holdall sync status")
+    say(beta.host, "holdall sync unjoin")
+    assert beta.daemon.wait(20) == 5
+    assert "has left the cluster" in beta.said()

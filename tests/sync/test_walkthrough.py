@@ -1,0 +1,123 @@
+"""The walk through gtfc's own page, as its commands were typed, and the same with an invite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trial import files, hosts, log_in, push_as_node, refs, say
+
+from holdall.testing.hosts import loopback_hosts
+from support import need_tool, wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_walk_through_of_gtfc(tmp_path: Path) -> None:
+    with hosts(tmp_path, "local", "alpha", "beta", "gamma") as made:
+        local, alpha, beta, gamma = (made[name] for name in ("local", "alpha", "beta", "gamma"))
+        log_in(local, alpha, beta, gamma)
+        for host in (beta, gamma):
+            say(host, "ssh-keyscan -t ed25519 alpha 2>/dev/null >> ~/.ssh/known_hosts")
+        agent = "eval $(ssh-agent) >/dev/null && trap 'ssh-agent -k >/dev/null' EXIT && ssh-add -q ~/.ssh/id_ed25519 &&"
+
+        # 1. SSH into alpha and bootstrap the host
+        say(local, "ssh alpha 'gtfc-bootstrap ~/myrepo'")
+        # 2. SSH into beta with forwarding of the authentication agent connection and clone from alpha
+        say(local, f"{agent} ssh -A beta 'gtfc-join alpha ~/myrepo'")
+        # 3. On either, edit a file and push manually
+        say(alpha, "echo `date` `hostname` > ~/myrepo/test")
+        say(alpha, "gtfc-push")
+
+        written = (alpha.home / "myrepo/test").read_bytes()
+        assert written.endswith(b" alpha\n")
+        assert files(beta) == {"test": written}
+
+        say(beta, "echo `date` `hostname` > ~/myrepo/test")
+        say(beta, "gtfc-push")
+
+        assert files(alpha) == files(beta)
+        assert files(alpha)["test"].endswith(b" beta\n")
+
+        # 4. If a node is rebooted
+        beta.power_off()
+        say(alpha, "echo meanwhile > ~/myrepo/later")
+        assert "beta" in say(alpha, "gtfc-push", code=1)
+        beta.power_on()
+        say(beta, "gtfc-pull")
+
+        assert files(beta) == files(alpha)
+        assert "later" in files(beta)
+        assert say(alpha, "git --git-dir ~/.git.myrepo log --format=%H main") == say(
+            beta, "git --git-dir ~/.git.myrepo log --format=%H main"
+        )
+
+        # Can some hosts be read-only?
+        say(local, f"{agent} ssh -A gamma 'gtfc-join alpha ~/myrepo --read-only'")
+        say(alpha, "echo for all > ~/myrepo/shared && gtfc-push")
+        assert files(gamma) == files(beta) == files(alpha)
+
+        before = refs(alpha)
+        say(gamma, "echo drift > ~/myrepo/shared")
+        assert "read-only" in say(gamma, "gtfc-push", code=5)
+        assert "read-only" in push_as_node(gamma, "alpha", "main:refs/sync/gamma/main")
+        assert refs(alpha) == before
+
+        say(alpha, "holdall sync nodes --read-only beta")
+        say(beta, "echo no more > ~/myrepo/test")
+        assert "has changed" in push_as_node(beta, "alpha", "main:refs/sync/beta/main")  # over the connection of before
+        say(beta, "ssh -F ~/.git.myrepo/holdall/ssh/config -O exit alpha")
+        assert "read-only" in push_as_node(beta, "alpha", "main:refs/sync/beta/main")
+        assert files(alpha)["test"].endswith(b" beta\n")
+
+
+def test_the_walk_through_with_an_invite(tmp_path: Path) -> None:
+    with hosts(tmp_path, "alpha", "beta", "gamma") as made:
+        alpha, beta, gamma = made["alpha"], made["beta"], made["gamma"]
+        mine = "# mine\nssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEpHkNUMmKcRmZJZ1G5tOcCdPzCVLdhYVDIjEzHJ3vzT me\n\n# last"
+        (alpha.home / ".ssh/authorized_keys").write_text(mine)
+        say(
+            alpha,
+            "mkdir ~/myrepo && echo one > ~/myrepo/both && echo a > ~/myrepo/a && holdall sync bootstrap ~/myrepo",
+        )
+        say(beta, "mkdir ~/myrepo && echo two > ~/myrepo/both && echo b > ~/myrepo/b")
+
+        line = say(alpha, "holdall sync invite").strip()
+        assert "\n" not in line
+        say(beta, "holdall sync join - ~/myrepo", stdin=line)
+        line = say(beta, "holdall sync invite --read-only").strip()
+        say(gamma, f"holdall sync join '{line}' ~/myrepo")
+
+        there = files(alpha)
+        assert there == files(beta) == files(gamma)
+        assert there["a"] == b"a\n"
+        assert there["b"] == b"b\n"
+        assert {content for name, content in there.items() if name.startswith("both")} == {b"one\n", b"two\n"}
+        wait_until(lambda: "gamma" in say(alpha, "holdall sync nodes"), "beta has told alpha of gamma")
+        rows = [line.split() for line in say(alpha, "holdall sync nodes").splitlines()]
+        assert [row[:2] for row in rows[1:]] == [["alpha", "rw"], ["beta", "rw"], ["gamma", "ro"]]
+
+        say(beta, "holdall sync unjoin")
+        assert "beta" not in (alpha.home / ".ssh/authorized_keys").read_text()
+        assert "beta" not in (alpha.home / ".git.myrepo/holdall/ssh/config").read_text()
+        assert "refs/sync/beta" not in refs(alpha)
+        assert not (beta.home / ".git.myrepo/holdall/keys").exists()
+        assert files(beta) == there
+        say(alpha, "holdall sync unjoin gamma")
+        assert "holdall:" not in (alpha.home / ".ssh/authorized_keys").read_text()
+        say(alpha, "holdall sync unjoin")
+        assert (alpha.home / ".ssh/authorized_keys").read_text().removesuffix("\n") == mine
+
+
+def test_hosts_of_one_machine_that_take_no_root(tmp_path: Path) -> None:
+    for tool in ("ssh", "ssh-keygen", "ssh-keyscan", "sshd"):
+        need_tool(tool)
+    with loopback_hosts(tmp_path, ["alpha", "beta"]) as made:
+        alpha, beta = made["alpha"], made["beta"]
+        place = {name: f"~/f --node {name} --address 127.0.0.1 --port {host.port}" for name, host in made.items()}
+        say(alpha, f"mkdir ~/f && echo hello > ~/f/file && holdall sync bootstrap {place['alpha']}")
+        line = say(alpha, "holdall sync invite").strip()
+        say(beta, f"holdall sync join '{line}' {place['beta']}")
+        say(beta, "echo bye > ~/f/file && holdall sync push")
+
+        assert files(alpha, "f") == files(beta, "f") == {"file": b"bye\n"}

@@ -1,0 +1,121 @@
+"""Hosts with a folder that their daemons watch."""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trial import files, say
+
+from holdall.testing.hosts import loopback_hosts, missing_tools, namespace_hosts, why_no_namespaces
+from support import need_tool, wait_until
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from holdall.testing.hosts import Host
+
+FOLDER = "myrepo"
+
+
+@dataclass
+class Watched:
+    """A host, and the daemon of its folder."""
+
+    host: Host
+    log: Path
+    daemon: subprocess.Popen[bytes] | None = None
+
+    @property
+    def root(self) -> Path:
+        """Its folder."""
+        return self.host.home / FOLDER
+
+    def watch(self, *before: str, every: str = "2s") -> None:
+        """Starts the daemon, and waits until it has looked at everything."""
+        words = ("holdall", "sync", "watch", "--every", every, str(self.root))
+        self.daemon = self.host.start(*before, *words, log=self.log)
+        wait_until(lambda: self.rounds() is not None, f"the daemon of {self.host.name} answers: {self.said()}")
+
+    def rounds(self) -> int | None:
+        """How many rounds there were; None where no daemon answers, or where it had none."""
+        try:
+            with socket.socket(socket.AF_UNIX) as link:
+                link.connect(str(self.host.home / f".git.{FOLDER}/holdall/daemon.sock"))
+                link.sendall(b"status\n")
+                with link.makefile("rb") as answer:
+                    return int(json.loads(answer.readline())["rounds"]) or None
+        except OSError:
+            return None
+
+    def stop(self, *, kill: bool = False) -> int | None:
+        """Ends the daemon; returns its exit code."""
+        if self.daemon is None:
+            return None
+        (self.daemon.kill if kill else self.daemon.terminate)()
+        code = self.daemon.wait(20)
+        self.daemon = None
+        return code
+
+    def said(self) -> str:
+        """What its daemons have said."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def head(self) -> str:
+        """The commit that it has."""
+        return (self.host.home / f".git.{FOLDER}/refs/heads/main").read_text().strip()
+
+    def files(self) -> dict[str, bytes]:
+        """The files of its folder but for the roster."""
+        return files(self.host, FOLDER)
+
+
+@contextmanager
+def watched(
+    place: Path, *names: str, read_only: tuple[str, ...] = (), daemons: bool = True, cuts: bool = False
+) -> Iterator[list[Watched]]:
+    """Hosts of one cluster: network namespaces as root, else ports of this host.
+
+    Args:
+        place: A directory for them.
+        names: Their names; the first lets the others in.
+        read_only: Those that only take.
+        daemons: Whether the folders are watched.
+        cuts: Whether they are to be cut off from each other; without namespaces the test is skipped.
+    """
+    for tool in ("ssh", "ssh-keygen", "ssh-keyscan"):
+        need_tool(tool)
+    if missing_tools(namespaces=False):
+        need_tool("sshd")
+    reason = why_no_namespaces()
+    if cuts and reason is not None:
+        need_tool("network namespaces")
+    with (namespace_hosts if reason is None else loopback_hosts)(place, names) as made:
+        all_of_them = [Watched(made[name], place / f"{name}.log") for name in names]
+        try:
+            for one in all_of_them:
+                host = one.host
+                options = f"--node {host.name} --address {host.address} --port {host.port}"
+                if one is all_of_them[0]:
+                    say(host, f"holdall sync bootstrap ~/{FOLDER} {options}")
+                    continue
+                flag = "--read-only" if host.name in read_only else ""
+                line = say(all_of_them[0].host, f"holdall sync invite {flag} ~/{FOLDER}").strip()
+                say(host, f"holdall sync join - ~/{FOLDER} {options}", stdin=line)
+            for one in all_of_them if daemons else ():
+                one.watch()
+            yield all_of_them
+        finally:
+            for one in all_of_them:
+                one.stop(kill=True)
+
+
+def same(*ones: Watched) -> bool:
+    """Whether they have the same commit and the same files."""
+    first = ones[0]
+    return all(one.head() == first.head() and one.files() == first.files() for one in ones[1:])
