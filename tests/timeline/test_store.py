@@ -30,7 +30,7 @@ LAYOUTS = pytest.mark.parametrize("layout", ["flat", "hour"])
 
 
 @pytest.mark.parametrize("compression", [None, "bz2", "gzip", "lzma", "zlib", "zstd"])
-@pytest.mark.parametrize("key", [None, generate_key()])
+@pytest.mark.parametrize("key", [None, generate_key()], ids=["plain", "encrypted"])
 def test_what_goes_in_comes_out(alone: Path, compression: str | None, key: bytes | None) -> None:
     blobs = [b"", b"one", bytes(range(256)) * 100]
     with Store(alone, compression=compression, key=key) as store:
