@@ -249,10 +249,14 @@ def test_a_callback_cannot_use_the_store_that_called_it(tree: Path, tmp_path: Pa
         assert store.commit(tree).report.entries == 3
 
 
+def _put_and_forget(place: Path) -> None:
+    holdall.open(place).put(b"durable all the same")
+    gc.collect()
+
+
 def test_a_store_that_is_never_closed_is_complained_of_and_let_go(tmp_path: Path) -> None:
     with pytest.warns(ResourceWarning, match="never closed"):
-        holdall.open(tmp_path / "store").put(b"durable all the same")
-        gc.collect()
+        _put_and_forget(tmp_path / "store")
     wait_until(lambda: "holdall-loop" not in {thread.name for thread in threading.enumerate()}, "its thread ends")
 
 

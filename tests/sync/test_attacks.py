@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -242,6 +243,27 @@ def test_a_push_that_is_too_long_is_refused_and_leaves_nothing(pair: tuple[Host,
     assert list((alpha.home / ".git.myrepo/objects").glob("*incoming*")) == []
 
 
+def test_a_fetch_that_is_too_long_is_refused_and_what_came_of_it_goes(pair: tuple[Host, Host]) -> None:
+    alpha, beta = pair
+    (beta.home / "myrepo/big").write_bytes(os.urandom(200_000))
+    say(beta, "holdall sync reconcile ~/myrepo")
+    before = refs(alpha)
+    code = "import holdall.sync.process as p, holdall.cli.main as m; p.SYNC_PUSH_BYTES_MAX = 50_000; exit(m.main())"
+    shown = say(alpha, f"{sys.executable} -P -c '{code}' sync pull ~/myrepo", code=1)
+    drafts = list((alpha.home / ".git.myrepo/objects/pack").glob("tmp_*"))
+
+    assert "beta sent what git does not take" in shown
+    assert refs(alpha) == before
+    assert all(path.stat().st_size < 50_000 for path in drafts)
+
+    for path in drafts:
+        os.utime(path, (1, 1))
+    say(alpha, "holdall sync pull ~/myrepo")
+
+    assert files(alpha) == files(beta)
+    assert list((alpha.home / ".git.myrepo/objects/pack").glob("tmp_*")) == []
+
+
 def test_a_small_push_that_stands_for_billions_of_files_is_not_merged(pair: tuple[Host, Host]) -> None:
     alpha, beta = pair
     made = commit(beta, lambda made: nested(made, 10, 10, {b"f": File(FILE, made.put_blob(b"x"))}))
@@ -312,6 +334,10 @@ def test_a_login_of_the_users_joins_without_an_invite(pair: tuple[Host, Host]) -
     say(beta, "holdall sync join alpha ~/copy --from '~/other'")
 
     assert files(beta, "copy") == {"file": b"secret\n"}
+    second = "holdall sync join alpha ~/second --from '~/other' --node beta2"
+    assert "has a folder of that cluster already" in say(beta, second, code=5)
+    assert "beta2" not in say(alpha, "holdall sync nodes ~/other")
+    assert not (beta.home / ".git.second").exists()
     assert "is not a synced folder" in say(beta, "holdall sync join alpha ~/none --from /etc", code=5)
     assert not (beta.home / "none").exists()
 

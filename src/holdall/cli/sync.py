@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import App, Group, Parameter
 
-from holdall.cli import output, sync_nodes
+from holdall.cli import output, sync_daemon, sync_demo, sync_history, sync_nodes, sync_status
 from holdall.cli.exit_codes import DONE, FAILED
 from holdall.cli.sync_folders import (
     DEFAULTS,
@@ -45,24 +45,18 @@ app.command(sync_nodes.invite, usage="holdall sync invite [DIRECTORY] [OPTIONS]"
 app.command(sync_nodes.unjoin, usage="holdall sync unjoin [NODE] [OPTIONS]")
 app.command(sync_nodes.nodes, usage="holdall sync nodes [DIRECTORY] [OPTIONS]")
 app.command(sync_nodes.admit, show=False)
-app.command("holdall.cli.sync_history:conflicts", name="conflicts")
-app.command("holdall.cli.sync_history:log", name="log", usage="holdall sync log [PATH] [OPTIONS]")
-app.command("holdall.cli.sync_history:show", name="show", usage="holdall sync show AT PATH [OPTIONS]")
-app.command(
-    "holdall.cli.sync_history:restore", name="restore", usage="holdall sync restore --at TIME|COMMIT PATH [OPTIONS]"
-)
-app.command("holdall.cli.sync_daemon:watch", name="watch", usage="holdall sync watch [DIRECTORY] [OPTIONS]")
-app.command(
-    "holdall.cli.sync_daemon:service", name="service", usage="holdall sync service [install|remove|show] [DIRECTORY]"
-)
-app.command("holdall.cli.sync_status:status", name="status", usage="holdall sync status [DIRECTORY] [OPTIONS]")
-app.command("holdall.cli.sync_status:doctor", name="doctor", usage="holdall sync doctor [DIRECTORY] [OPTIONS]")
-app.command("holdall.cli.sync_daemon:release", name="release", usage="holdall sync release [DIRECTORY] [OPTIONS]")
-app.command("holdall.cli.sync_daemon:drift", name="drift", usage="holdall sync drift [DIRECTORY] [OPTIONS]")
-app.command(
-    "holdall.cli.sync_daemon:overlay", name="overlay", usage="holdall sync overlay [show|use|approve|off] [-- COMMAND]"
-)
-app.command("holdall.cli.sync_demo:demo", name="demo", usage="holdall sync demo [DIRECTORY] [OPTIONS]")
+app.command(sync_history.conflicts)
+app.command(sync_history.log, usage="holdall sync log [PATH] [OPTIONS]")
+app.command(sync_history.show, usage="holdall sync show AT PATH [OPTIONS]")
+app.command(sync_history.restore, usage="holdall sync restore --at TIME|COMMIT PATH [OPTIONS]")
+app.command(sync_daemon.watch, usage="holdall sync watch [DIRECTORY] [OPTIONS]")
+app.command(sync_daemon.service, usage="holdall sync service [install|remove|show] [DIRECTORY]")
+app.command(sync_status.status, usage="holdall sync status [DIRECTORY] [OPTIONS]")
+app.command(sync_status.doctor, usage="holdall sync doctor [DIRECTORY] [OPTIONS]")
+app.command(sync_daemon.release, usage="holdall sync release [DIRECTORY] [OPTIONS]")
+app.command(sync_daemon.drift, usage="holdall sync drift [DIRECTORY] [OPTIONS]")
+app.command(sync_daemon.overlay, usage="holdall sync overlay [show|use|approve|off] [-- COMMAND]")
+app.command(sync_demo.demo, usage="holdall sync demo [DIRECTORY] [OPTIONS]")
 
 
 @app.command(usage="holdall sync bootstrap DIRECTORY [OPTIONS]")

@@ -79,6 +79,9 @@ def reconciled(cluster: "Cluster", common: Common) -> int:
     after_apply(cluster, output.note, applied=bool(outcome.applied))
     if outcome.held is not None:
         output.note(f"{cluster.worktree} is held, so nothing was committed or merged. {outcome.held}")
+    for path in outcome.put_back if not common.quiet else ():
+        if path not in outcome.skipped:
+            output.note(f"{path!a} is the cluster's, and was put back; to leave it, run holdall sync unjoin.")
     for node, why in sorted(cluster.refused.items()):
         output.note(f"What {node} sent was not merged. {why}")
     if not common.quiet:

@@ -234,8 +234,6 @@ def _changed(folder: "Folder", work: "Callable[[], Outcome]", common: Common) ->
         cluster = Cluster(folder)
     except NotFoundError:  # it has left its cluster; its history is there
         cluster = None
-    if cluster is not None:
-        cluster.vet()
     outcome = work()
     if outcome.held is not None:
         output.note(f"{folder.worktree} is held, so nothing was changed. {outcome.held}")

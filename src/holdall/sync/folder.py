@@ -320,7 +320,7 @@ class Folder:
             return self._engine.run(None, put_back)
 
     def become(self, commit: str) -> Outcome:
-        """Lets the folder have what a commit has, named by its id, and nothing else; what it had stays in the history."""
+        """Lets the folder have what the commit of this id has, and nothing else; what it had stays in the history."""
         with locked(self.git_dir, self.node):
             return self._engine.run(None, lambda head: self.repository.changes(head, commit))
 

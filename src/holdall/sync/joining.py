@@ -50,8 +50,6 @@ from holdall.sync.process import TIMED_OUT, Done, run, write_atomically
 from holdall.sync.roster import Entry, Role, Signed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from holdall.sync.transport import Exchange
 
 SCHEME: Final = "holdall+ssh"
@@ -168,7 +166,7 @@ def join_by_login(
     try:
         asked = subprocess.run(  # noqa: S603 - the user's own ssh, with the host that he named
             ["ssh", "--", host, f"exec sh -c {shlex.quote(script)}"],  # noqa: S607 - found as the user's shell finds it
-            input=request.text(keys.taken()),
+            input=request.text(*keys.taken()),
             capture_output=True,
             check=False,
         )
@@ -266,9 +264,9 @@ class _Request:
         key = keys.make_key(own / "keys" / "id_ed25519", f"holdall:{node}")
         self._fields = {"node": node, "role": role, "key": key, **keys.own_place(address, port, user)}
 
-    def text(self, has: Iterable[str] = ()) -> bytes:
+    def text(self, *has: str) -> bytes:
         """What is sent, with the clusters that the user takes part in, as far as that is anybody's business."""
-        return json.dumps(self._fields | {"has": list(has)}).encode() + b"\n"
+        return json.dumps(self._fields | {"has": has}).encode() + b"\n"
 
     def refused(self) -> None:
         """Takes back what was begun; the folder's files stay."""

@@ -119,8 +119,8 @@ def check_new(repository: str, git_dir: str) -> None:
 
 def taken() -> list[str]:
     """The clusters of which this user has a folder, for none of which `check_new` lets another be made."""
-    found = []
-    for path in sorted(_registry().glob("*")) if _registry().is_dir() else ():
+    place, found = registry_path("-").parent, []
+    for path in sorted(place.glob("*")) if place.is_dir() else ():
         try:
             check_new(path.name, "")
         except UsageError:

@@ -191,7 +191,7 @@ class Repository:
         return found
 
     def edited(self, tree: bytes, edits: Changes) -> bytes:
-        """The tree with some files changed; a directory that becomes empty goes, removing what is no file does nothing."""
+        """The tree with some files changed; emptied directories go, and removing what is no file does nothing."""
         return self._edited(tree, edits) or self.empty
 
     def _edited(self, tree: bytes, edits: Changes) -> bytes | None:

@@ -49,7 +49,10 @@ _REASONS: Final = (
     ("No route to host", "cannot be reached at {address} port {port}"),
     ("Network is unreachable", "cannot be reached at {address} port {port}"),
     ("Permission denied", "does not let this node in: it has not heard of it yet, or has unjoined it"),
-    ("invalid index-pack output", "sent what git does not take: objects that are none, or more than there may be at once"),
+    (
+        "invalid index-pack output",
+        "sent what git does not take: objects that are none, or more than there may be or is room for",
+    ),
     ("non-fast-forward", "has newer commits of this node than this node itself: pull first"),
     ("fetch first", "has newer commits of this node than this node itself: pull first"),
 )

@@ -31,22 +31,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def begin(git_dir: Path) -> threading.Thread | None:
+def begin(git_dir: Path) -> None:
     """Starts git to pack what has piled up, if it has, and does not wait for that; at most once in a while.
 
     A folder that is new is left alone at first. What fails is tried again the next time; nothing is lost by that.
-
-    Returns:
-        A thread that ends when git does; None where nothing is to be done.
     """
     stamp = git_dir / "holdall" / "upkeep"
     with suppress(OSError):
         is_known = stamp.exists()
-        if is_known and time.time() - stamp.stat().st_mtime < SYNC_UPKEEP_SECONDS:
-            return None
+        if is_known and 0 <= time.time() - stamp.stat().st_mtime < SYNC_UPKEEP_SECONDS:
+            return
         stamp.touch(0o600)
         if not is_known:
-            return None
+            return
         drop_drafts(git_dir)
         if _has_piled_up(git_dir):
             settings = ("pack.threads=1", f"pack.windowMemory={SYNC_PACKING_BYTES_MAX}", "repack.writeBitmaps=false")
@@ -60,10 +57,7 @@ def begin(git_dir: Path) -> threading.Thread | None:
                 env=environment(),
                 start_new_session=True,
             )
-            thread = threading.Thread(target=running.wait, daemon=True)
-            thread.start()
-            return thread
-    return None
+            threading.Thread(target=running.wait, daemon=True).start()
 
 
 def drop_drafts(git_dir: Path) -> None:
