@@ -150,10 +150,15 @@ class Index:
         self.state = state
         anew = not self._count or len(self._tail) + len(rows) > INDEX_TAIL_ROWS_MAX
         if anew:
-            main = [self._main[at : at + self._row.size] for at in self._places(0, self._count)]
-            rows = list(heapq.merge(main, sorted(self._tail + rows)))
-            self._main, self._start, self._count, self._tail = b"".join(rows), 0, len(rows), []
+            rows = sorted(self._tail + rows) if self._tail else rows
+            if self._count:
+                main = (self._main[at : at + self._row.size] for at in self._places(0, self._count))
+                rows = list(heapq.merge(main, rows))
             labels = self._labels[1:]
+        joined, count = b"".join(rows), len(rows)
+        if anew:
+            rows.clear()
+            self._main, self._start, self._count, self._tail = joined, 0, count, []
         elif len(rows) > 1:
             self._tail = sorted(self._tail + rows)
         else:
@@ -163,25 +168,25 @@ class Index:
             self._nonce = b""  # so that `load` begins anew
         elif self._path is not None:
             try:
-                self._write(self._path, rows, labels, anew=anew)
+                self._write(self._path, joined, count, labels, anew=anew)
             except OSError:
                 self._path = None
 
-    def _write(self, path: str, rows: list[bytes], labels: list[str | None], *, anew: bool) -> None:
-        names, joined = msgspec.json.encode(labels), b"".join(rows)
+    def _write(self, path: str, joined: bytes, count: int, labels: list[str | None], *, anew: bool) -> None:
+        names = msgspec.json.encode(labels)
         checksum = zlib.crc32(joined, zlib.crc32(names, zlib.crc32(self.state)))
-        batch = _BATCH.pack(_BATCH_MAGIC, self.state, len(rows), len(names), checksum) + names + joined
+        head = _BATCH.pack(_BATCH_MAGIC, self.state, count, len(names), checksum) + names
         if anew:
             self._nonce, self._end = os.urandom(_NONCE_BYTES), _HEAD_BYTES
             with open(f"{path}.new", "wb") as file:
-                file.write(_MAGIC + self._nonce + batch)
+                file.writelines((_MAGIC, self._nonce, head, joined))
             os.replace(f"{path}.new", path)
         else:
             with open(path, "r+b") as file:
                 file.seek(self._end)
-                file.write(batch)
+                file.writelines((head, joined))
                 file.truncate()
-        self._end += len(batch)
+        self._end += len(head) + len(joined)
 
     # --- looking ---
 
