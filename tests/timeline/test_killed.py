@@ -80,6 +80,17 @@ def test_a_lock_that_a_killed_writer_left_is_removed(alone: Path, left: str) -> 
     assert sorted(path.name for path in (alone / ".git" / "holdall-timeline").glob("making-*")) == []
 
 
+def test_opening_alone_removes_a_lock_that_a_killed_writer_left(alone: Path) -> None:
+    with Store(alone) as store:
+        store.addblob(b"one", 1)
+    (alone / ".git" / "refs" / "heads" / "main.lock").touch()
+    (alone / ".git" / "holdall-timeline" / "changing").touch()
+
+    with Store(alone) as store:
+        assert blobs_of(store) == [b"one"]
+    assert_sound(alone)
+
+
 def test_files_that_never_reached_the_worktree_are_brought_there(alone: Path) -> None:
     with Store(alone) as store:
         store.addblob(b"one", 1)

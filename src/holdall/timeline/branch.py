@@ -204,14 +204,22 @@ class Branch:
         Whoever is killed in it leaves a mark; then what it left of locks and of files being made is removed first.
         """
         with self.locked("lock"):
-            mark = os.path.join(self.side, "changing")
-            if os.path.exists(mark):
+            if self.is_marked:
                 self._clean()
-            os.close(os.open(mark, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+            os.close(os.open(self._mark, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
             try:
                 yield
             finally:
-                os.unlink(mark)
+                os.unlink(self._mark)
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether somebody is in `changing`, or was killed in it."""
+        return os.path.exists(self._mark)
+
+    @property
+    def _mark(self) -> str:
+        return os.path.join(self.side, "changing")
 
     def _clean(self) -> None:
         """Removes what a killed timeline has left; a lock that a living git holds is gone in a moment by itself."""

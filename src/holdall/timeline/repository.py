@@ -243,10 +243,16 @@ class Repository:
     # --- the worktree ---
 
     def catch_up(self) -> None:
-        """Brings worktree and git's index up to the branch; what cannot be done now is done at the next chance."""
-        if self._worktree is None:
-            return
+        """Brings worktree and git's index up to the branch; what cannot be done now is done at the next chance.
+
+        What a killed writer left, its locks among it, is removed first.
+        """
         with suppress(OSError, RepoError):
+            if self._branch.is_marked:
+                with self._branch.changing():
+                    pass
+            if self._worktree is None:
+                return
             commit = self._branch.head().commit
             if commit and (self._worktree.is_late or self._worktree.complete_at() != commit):
                 with self._branch.changing():
