@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ParamSpec
 
 from holdall.errors import UnreachableError
 from holdall.stores.base import ALWAYS, WHOLE, pieces
-from holdall.stores.composite_bodies import ClosingReading
+from holdall.stores.closing_reading import ClosingReading
 from holdall.stores.memory import MemoryStore
 
 if TYPE_CHECKING:

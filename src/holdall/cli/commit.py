@@ -12,12 +12,10 @@ from holdall.cli.progress import Progress
 from holdall.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from holdall.cli.profiles import Place
     from holdall.core.address import Address
     from holdall.snapshot.commit import Report
-    from holdall.snapshot.walk import Found, Skipped
+    from holdall.snapshot.commit_directory import CommitOptions
     from holdall.stores.base import Store
 
 
@@ -60,29 +58,24 @@ def commit(
     """
     if message and ref is None:
         raise UsageError("--message goes with --ref.")
-    root = os.path.abspath(os.path.expanduser(directory))
+    root = os.path.expanduser(directory)
     place = common.place()
     if encrypt:
         _check_sealed(place)
 
     async def work(store: "Store") -> int:
-        from holdall.core.codec import Codec  # noqa: PLC0415 - with the parser's, its imports would be too slow
-        from holdall.snapshot.commit import Committer  # noqa: PLC0415 - as above
-        from holdall.snapshot.file_cache import FileCache, cache_path  # noqa: PLC0415 - as above
+        from holdall.snapshot.commit_directory import CommitOptions  # noqa: PLC0415 - slow to import
 
         slot = None if ref is None else slot_of_ref(ref, message, common)  # what is wrong with it is said beforehand
-        walk = _walker(root, exclude, take_all=no_ignore, one_file_system=one_file_system, preserve=preserve)
-        cache = FileCache(None if no_cache else cache_path(_cache_folder(), root, f"{codec} {preserve}"))
-        with Progress("Committing", None, quiet=common.quiet) as progress:
-            shown = 0
-
-            def advance(report: "Report") -> None:
-                nonlocal shown
-                progress.add(report.size_bytes - shown)
-                shown = report.size_bytes
-
-            committer = Committer(store, codec=Codec(codec), dry_run=dry_run, on_progress=advance)
-            report = await committer.commit(root, walk, cache)
+        options = CommitOptions(
+            exclude=exclude,
+            no_ignore=no_ignore,
+            one_file_system=one_file_system,
+            preserve=preserve,
+            codec=codec,
+            no_cache=no_cache,
+        )
+        report = await _commit(store, root, options, common, dry_run=dry_run)
         if slot is not None and report.address is not None:
             await record_commit(store, slot, report.address.path, message)
         _show(report, common)
@@ -91,6 +84,20 @@ def commit(
         return FAILED if report.skipped else DONE
 
     return with_place(place, common, work, writes=not dry_run)
+
+
+async def _commit(store: "Store", root: str, options: "CommitOptions", common: Common, *, dry_run: bool) -> "Report":
+    from holdall.snapshot.commit_directory import commit_directory  # noqa: PLC0415 - slow to import
+
+    with Progress("Committing", None, quiet=common.quiet) as progress:
+        shown = 0
+
+        def advance(report: "Report") -> None:
+            nonlocal shown
+            progress.add(report.size_bytes - shown)
+            shown = report.size_bytes
+
+        return await commit_directory(store, root, options, dry_run=dry_run, on_progress=advance)
 
 
 def _check_sealed(place: "Place") -> None:
@@ -109,24 +116,6 @@ def _show_run_lines(place: "Place", address: "Address", codec: str, depth: int, 
         output.line(text)
     if place.is_sealed:
         output.note(NEEDS_HOLDALL.format(place.name))
-
-
-def _walker(
-    root: str, exclude: tuple[str, ...], *, take_all: bool, one_file_system: bool, preserve: bool
-) -> "Callable[[Callable[[Skipped], None]], Iterator[Found]]":
-    from holdall.snapshot.ignore import Ignore  # noqa: PLC0415 - slow to import
-    from holdall.snapshot.walk import walk  # noqa: PLC0415 - as above
-
-    ignore = Ignore(root, exclude=exclude, take_all=take_all)
-    return lambda on_skip: walk(
-        root, ignore=ignore, preserve=preserve, one_file_system=one_file_system, on_skip=on_skip
-    )
-
-
-def _cache_folder() -> str:
-    from platformdirs import user_cache_dir  # noqa: PLC0415 - slow to import
-
-    return user_cache_dir("holdall", appauthor=False)
 
 
 def slot_of_ref(ref: str, message: str, common: Common) -> "Address":

@@ -12,10 +12,10 @@ from holdall.core.address import Address
 from holdall.errors import DigestMismatchError, OutOfSpaceError
 from holdall.limits import CHUNK_BYTES, CLIENT_SPOOL_BYTES
 from holdall.stores.base import pieces
+from holdall.stores.closing_reading import ClosingReading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Sequence
-    from types import TracebackType
 
     from holdall.stores.base import Info, Reading, Source, Span
     from holdall.stores.composite import Member
@@ -121,28 +121,6 @@ class Kept:
         with making_room():
             self._file.seek(start)  # with the read in one go, so that readers do not meet
             return self._file.read(stop - start)
-
-
-class ClosingReading:
-    """What the readings of composites share: reading whole, and closing as a context manager."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        raise TypeError(f"{type(self).__name__} yields nothing.")
-
-    async def read(self) -> bytes:
-        """All bytes from `start` to `stop`; see `Reading.read`."""
-        return b"".join([piece async for piece in self])
-
-    async def aclose(self) -> None:
-        """Lets go of the entry; closing twice is harmless."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 class KeptReading(ClosingReading):

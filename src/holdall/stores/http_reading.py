@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from dataclasses import replace
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING
 
 from holdall.errors import DamageError, StoreError
 from holdall.limits import CHUNK_BYTES, CLIENT_SPOOL_BYTES
 from holdall.stores.base import Info, Kind
+from holdall.stores.closing_reading import ClosingReading
 from holdall.stores.http_wire import content_range, info_from, length_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from types import TracebackType
 
     import aiohttp
 
@@ -23,29 +23,7 @@ if TYPE_CHECKING:
     from holdall.stores.http_session import Translating
 
 
-class _Closing:
-    """What both readings share: reading whole, and closing as a context manager."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        raise TypeError(f"{type(self).__name__} yields nothing.")
-
-    async def read(self) -> bytes:
-        """All bytes from `start` to `stop`; see `Reading.read`."""
-        return b"".join([piece async for piece in self])
-
-    async def aclose(self) -> None:
-        """Lets go of the entry; closing twice is harmless."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-
-class HTTPReading(_Closing):
+class HTTPReading(ClosingReading):
     """An entry as it comes off the connection; a blob read whole is checked against its address.
 
     Args:
@@ -114,7 +92,7 @@ class HTTPReading(_Closing):
             raise DamageError(f"What the server answers for {self._verify} does not hash to it.")
 
 
-class CopiedReading(_Closing):
+class CopiedReading(ClosingReading):
     """An entry that was copied whole before it was known what it is; see `copied`.
 
     Args:

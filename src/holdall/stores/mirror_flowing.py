@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from holdall.errors import AccessError, DamageError, HoldallError, NotFoundError, StoreError
 from holdall.stores.base import Info, Kind, Span
-from holdall.stores.composite_bodies import ClosingReading
+from holdall.stores.closing_reading import ClosingReading
 from holdall.stores.mirror_leading import told
 
 if TYPE_CHECKING:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 from holdall.core.envelope import TAG_BYTES
 from holdall.core.shares import HEAD_BYTES
 from holdall.errors import DamageError
 from holdall.limits import CHUNK_BYTES, STRIPE_BYTES
+from holdall.stores.closing_reading import ClosingReading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from types import TracebackType
 
     from holdall.core.address import Address
     from holdall.core.envelope import Blocks
@@ -129,7 +129,7 @@ class Opener(Protocol):
         ...
 
 
-class SharesReading:
+class SharesReading(ClosingReading):
     """An open entry of a composite; see `Reading`.
 
     Each block is checked as it comes. One that is damaged, or does not come, is noted, and another member is asked for
@@ -189,23 +189,11 @@ class SharesReading:
         if self.start == self.stop:
             self._check(digest.digest())
 
-    async def read(self) -> bytes:
-        """All bytes from `start` to `stop`; see `Reading.read`."""
-        return b"".join([piece async for piece in self])
-
     async def aclose(self) -> None:
         """Lets go of all shares; closing twice is harmless."""
         lanes, self._lanes = self._lanes, {}
         for lane in lanes.values():
             await lane.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     async def _stripe(self, number: int) -> bytes:
         blocks: dict[int, bytes] = {}
