@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from holdall.core.address import Address
 from holdall.core.burst import BurstParser, members
 from holdall.errors import BurstError
-from holdall.limits import BURST_LINE_BYTES_MAX
+from holdall.limits.stores import BURST_LINE_BYTES_MAX
 
 A = Address.of(b"a")
 B = Address.of(b"b")

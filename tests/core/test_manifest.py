@@ -18,7 +18,7 @@ from holdall.core.codec import Codec
 from holdall.core.manifest import Manifest, decode_manifest, decode_sizes, encode_sizes, index_parts, nested, read_index
 from holdall.core.tree import Entry, Metadata, Type
 from holdall.errors import CommitError, DamageError, TreeError
-from holdall.limits import CHUNK_RAW_BYTES_MAX, INDEX_PART_BYTES, INDEX_PART_BYTES_MAX, MANIFEST_LINES_MAX
+from holdall.limits.snapshot import CHUNK_RAW_BYTES_MAX, INDEX_PART_BYTES, INDEX_PART_BYTES_MAX, MANIFEST_LINES_MAX
 from support import need_tool
 
 A, B, C = Address.of(b"a"), Address.of(b"b"), Address.of(b"c")

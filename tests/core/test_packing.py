@@ -12,7 +12,8 @@ from holdall.core.archive import TRAILER, header, header_bytes
 from holdall.core.chunking import cut
 from holdall.core.packing import Large, Pack, is_large, pack_bytes, segments
 from holdall.core.tree import Entry, Metadata, Type
-from holdall.limits import KIB, LARGE_FILE_BYTES_MIN, MIB, PACK_BYTES_MAX
+from holdall.limits import KIB, MIB
+from holdall.limits.snapshot import LARGE_FILE_BYTES_MIN, PACK_BYTES_MAX
 
 
 def file(name: str, size_bytes: int) -> Entry:

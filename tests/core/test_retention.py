@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from holdall.core.retention import Retention
 from holdall.core.units import SECOND_NS
-from holdall.limits import TOUCH_FRACTION, TOUCH_NS_MAX
+from holdall.limits.stores import TOUCH_FRACTION, TOUCH_NS_MAX
 
 DAY_NS = 86_400 * SECOND_NS
 DAY = Retention(length_ns=64 * 1000)

@@ -13,7 +13,7 @@ from holdall.core.address import Address
 from holdall.core.envelope import HEAD_OVERHEAD_BYTES, TAG_BYTES
 from holdall.core.shares import HEAD_BYTES, ID_BYTES, Erasure, Head, Layout, Role, Xor, xored
 from holdall.errors import DamageError, SettingError
-from holdall.limits import SHARES_MEMBERS_MAX, STRIPE_BYTES
+from holdall.limits.stores import SHARES_MEMBERS_MAX, STRIPE_BYTES
 
 ids = st.binary(min_size=ID_BYTES, max_size=ID_BYTES)
 addresses = st.binary(min_size=32, max_size=32).map(Address)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from holdall.core.template import check_template, fill
 from holdall.errors import TemplateError
-from holdall.limits import TEMPLATE_BYTES_MAX
+from holdall.limits.server import TEMPLATE_BYTES_MAX
 
 
 @pytest.mark.parametrize(

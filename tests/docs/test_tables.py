@@ -17,6 +17,7 @@ from holdall import limits
 from holdall.cli.commands import every_command
 from holdall.cli.exit_codes import MEANINGS, PIPE_CLOSED, code_of
 from holdall.errors import HoldallError, RangeError
+from holdall.limits import server, snapshot, stores, sync, timeline
 from holdall.server.reply import HTTPError, error_reply
 from support import run_cli, running_server
 
@@ -88,6 +89,9 @@ STATED: Final = [
     ("docs/decisions/0007-quick-path.md", "CACHE_RECHECK_SECONDS", "for one second"),
 ]
 WRITTEN: Final = {"one": 1, "five": 5}
+BOUNDS: Final = {
+    name: bound for room in (limits, server, snapshot, stores, sync, timeline) for name, bound in vars(room).items()
+}
 UNITS: Final = {"KiB": limits.KIB, "MiB": limits.MIB, "TiB": 1 << 40}
 
 
@@ -233,7 +237,7 @@ def test_each_decision_is_listed() -> None:
 
 @pytest.mark.parametrize(("page", "name", "words"), STATED)
 def test_a_bound_that_a_page_states_is_the_one_in_force(page: str, name: str, words: str) -> None:
-    bound = getattr(limits, name)
+    bound = BOUNDS[name]
     numbers = set()
     for number, unit in re.findall(r"(\d[\d,]*)(?: ?([KMT]iB))?", words):
         numbers.add(int(number.replace(",", "")) * UNITS.get(unit, 1))

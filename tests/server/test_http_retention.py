@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from asking import ask, connected, fresh_bytes, fresh_path, get, head, path_of, put, read_answer, set_slot, stored
-from holdall.limits import TOUCH_FRACTION
+from holdall.limits.stores import TOUCH_FRACTION
 from support import running_server, wait_until
 
 if TYPE_CHECKING:

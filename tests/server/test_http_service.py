@@ -26,7 +26,7 @@ from asking import (
     stored,
 )
 from holdall import __version__
-from holdall.limits import HAVE_BYTES_MAX
+from holdall.limits.server import HAVE_BYTES_MAX
 from support import DEADLINE_SECONDS, running_server, wait_until
 
 if TYPE_CHECKING:

@@ -19,7 +19,8 @@ from making import META, file, folder, hard_link, made, symlink, tree_of
 from holdall.core.address import Address
 from holdall.core.tree import Metadata
 from holdall.errors import ConflictError, DamageError, MemberNotFoundError, NotFoundError, OutOfSpaceError, UsageError
-from holdall.limits import DIRECTORIES_OPEN_MAX, MIB
+from holdall.limits import MIB
+from holdall.limits.snapshot import DIRECTORIES_OPEN_MAX
 from holdall.snapshot import restoring
 from holdall.snapshot.checkout import Report, Wish, checkout
 from holdall.snapshot.reading import open_commit

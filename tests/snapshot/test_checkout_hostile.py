@@ -29,7 +29,8 @@ from holdall.errors import (
     NotFoundError,
     TreeError,
 )
-from holdall.limits import CHUNK_RAW_BYTES_MAX, MANIFEST_LINES_MAX, MIB
+from holdall.limits import MIB
+from holdall.limits.snapshot import CHUNK_RAW_BYTES_MAX, MANIFEST_LINES_MAX
 from holdall.snapshot import fetching, reading
 from holdall.snapshot.checkout import Wish, checkout
 from holdall.snapshot.compare import compare

@@ -18,7 +18,8 @@ from holdall.core.chunking import cut
 from holdall.core.codec import Codec
 from holdall.core.tree import Entry, Type
 from holdall.errors import ChangedError
-from holdall.limits import KIB, MIB, READ_AHEAD_CHUNKS_MAX
+from holdall.limits import KIB, MIB
+from holdall.limits.snapshot import READ_AHEAD_CHUNKS_MAX
 from holdall.snapshot.checkout import Wish, checkout
 from holdall.snapshot.reading import open_commit
 from holdall.snapshot.sources import LargeFile

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from holdall.core.tree import Type
 from holdall.errors import LocalFileError, UsageError
-from holdall.limits import IGNORE_FILE_BYTES_MAX
+from holdall.limits.snapshot import IGNORE_FILE_BYTES_MAX
 from holdall.snapshot.ignore import Ignore
 from holdall.snapshot.walk import walk
 from support import need_tool

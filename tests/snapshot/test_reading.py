@@ -18,7 +18,7 @@ from holdall.core.archive import header, header_bytes
 from holdall.core.codec import Codec
 from holdall.core.tree import Entry, Metadata, Type
 from holdall.errors import DamageError, MemberNotFoundError
-from holdall.limits import CHUNK_RAW_BYTES_MAX, READ_AHEAD_BYTES_MAX
+from holdall.limits.snapshot import CHUNK_RAW_BYTES_MAX, READ_AHEAD_BYTES_MAX
 from holdall.snapshot.layout import Layout
 from holdall.snapshot.reading import open_commit
 from holdall.snapshot.verify_commit import CommitVerification

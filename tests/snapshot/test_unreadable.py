@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from holdall.core.chunking import cut
-from holdall.limits import LARGE_FILE_BYTES_MIN
+from holdall.limits.snapshot import LARGE_FILE_BYTES_MIN
 from holdall.snapshot.checkout import Wish, checkout
 from holdall.snapshot.commit import Committer
 from holdall.snapshot.file_cache import FileCache

@@ -13,7 +13,8 @@ import pytest
 from holdall.core.address import Address
 from holdall.core.retention import Retention
 from holdall.errors import AccessError, DamageError, NotFoundError, ReadOnlyError
-from holdall.limits import CHUNK_BYTES, MIB, UNDOUBTED_DELETIONS_MAX
+from holdall.limits import CHUNK_BYTES, MIB
+from holdall.limits.snapshot import UNDOUBTED_DELETIONS_MAX
 from holdall.snapshot.verify_store import StoreVerification, VerifyReport, examine
 from holdall.stores.base import WHOLE, Kind, Span
 from holdall.stores.directory import DirectoryStore

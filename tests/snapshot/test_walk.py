@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from holdall.core.archive import header
 from holdall.core.tree import Entry, Metadata, Type, check, order
 from holdall.errors import BusyError, HoldallError, LocalFileError
-from holdall.limits import FILE_BYTES_MAX, PATH_BYTES_MAX, WALK_DESCRIPTORS_MAX
+from holdall.limits.snapshot import FILE_BYTES_MAX, PATH_BYTES_MAX, WALK_DESCRIPTORS_MAX
 from holdall.snapshot.ignore import Ignore
 from holdall.snapshot.walk import Found, Signature, Skipped, walk
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from holdall.core.address import Address
-from holdall.limits import LOCK_STRIPES, REMOVALS_REMEMBERED
+from holdall.limits.stores import LOCK_STRIPES, REMOVALS_REMEMBERED
 from holdall.stores.control import CONTROL_NAME, PROCESSES_MAX, Control
 from holdall.stores.locks import let_go, take
 from holdall.testing.contract import fresh_address

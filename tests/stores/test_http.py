@@ -12,7 +12,8 @@ import pytest
 from holdall import __version__
 from holdall.core.address import PATH_CHARS, Address
 from holdall.errors import AccessError, UnreachableError
-from holdall.limits import HAVE_BYTES_MAX, MIB
+from holdall.limits import MIB
+from holdall.limits.server import HAVE_BYTES_MAX
 from holdall.stores.base import missing
 from holdall.stores.http import HTTPStore
 from holdall.testing.conformance import StoreConformance

@@ -30,7 +30,8 @@ from holdall.errors import (
     UsageError,
     VersionMismatchError,
 )
-from holdall.limits import CLIENT_RETRIES, STALL_SECONDS_MAX
+from holdall.limits.server import STALL_SECONDS_MAX
+from holdall.limits.stores import CLIENT_RETRIES
 from holdall.stores.base import ABSENT, IfVersion
 from holdall.stores.http import HTTPStore
 from support import free_port

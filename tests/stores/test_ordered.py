@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-from holdall.limits import CLIENT_SPOOL_BYTES
+from holdall.limits.stores import CLIENT_SPOOL_BYTES
 from holdall.stores.ordered import in_order, taken_in
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import pytest
 
 from holdall.core.address import Address
-from holdall.limits import JOURNAL_BLOCK_BYTES
+from holdall.limits.stores import JOURNAL_BLOCK_BYTES
 from holdall.stores.base import Kind
 from holdall.stores.control import CONTROL_NAME, Control
 from holdall.stores.directory import DirectoryStore

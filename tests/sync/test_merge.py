@@ -7,7 +7,7 @@ import os
 import pytest
 from simulator import MemoryHistory, Simulation
 
-from holdall.limits import NAME_BYTES_MAX
+from holdall.limits.snapshot import NAME_BYTES_MAX
 from holdall.sync.merge import EXECUTABLE, FILE, SYMLINK, Entry, copy_author, copy_name, merge, plain_name
 
 LONG = "HOLDALL_TEST_LONG" in os.environ

@@ -320,7 +320,7 @@ def test_a_slot_of_a_server_is_a_timeline_too(server_url: str) -> None:
 
 
 def test_a_program_that_never_closes_the_store_leaves_a_clean_tree(alone: Path) -> None:
-    script = "import sys; from holdall import limits; import holdall.timeline.worktree as w; "
+    script = "import sys; import holdall.timeline.worktree as w; "
     script += "w.GIT_INDEX_NOW_BYTES_MAX = 0; s = __import__('holdall.timeline').timeline.Store(sys.argv[1]); "
     script += "[s.addblob(b'%d' % n) for n in range(3)]"
     subprocess.run([sys.executable, "-c", script, str(alone)], check=True)

@@ -12,7 +12,7 @@ from holdall.cli.options import DEFAULTS, Common
 from holdall.cli.progress import Progress
 from holdall.core.units import format_size
 from holdall.errors import AccessError, HoldallError, UsageError
-from holdall.limits import STORE_JOBS, STORE_JOBS_MAX
+from holdall.limits.snapshot import STORE_JOBS, STORE_JOBS_MAX
 from holdall.stores.opening import directory_of
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from holdall.cli.findings import (
     judge_key,
     judge_space,
 )
-from holdall.limits import API_KEY_BYTES_MAX
+from holdall.limits.server import API_KEY_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from holdall.cli.options import FROM_DEFAULTS, Common, CommonFrom, with_store
 from holdall.cli.progress import Progress
 from holdall.core.address import Address
 from holdall.errors import UsageError
-from holdall.limits import STORE_JOBS_MAX
+from holdall.limits.snapshot import STORE_JOBS_MAX
 
 if TYPE_CHECKING:
     from holdall.snapshot.checkout import Report, Wish

@@ -8,7 +8,9 @@ from enum import Enum
 from typing import Final
 
 from holdall.core.units import format_size
-from holdall.limits import CONNECTIONS_MAX, JOURNAL_SEGMENT_BYTES, MIB
+from holdall.limits import MIB
+from holdall.limits.server import CONNECTIONS_MAX
+from holdall.limits.stores import JOURNAL_SEGMENT_BYTES
 
 _KEY_BITS_MIN: Final = 80
 """A key that can be tried over a network needs no more; the least that OWASP wants of session tokens is 64."""

@@ -14,7 +14,7 @@ from holdall.cli.options import DEFAULTS, Common, with_store
 from holdall.cli.progress import Progress
 from holdall.core.address import Address
 from holdall.errors import DamageError, UsageError
-from holdall.limits import BURST_DEPTH_MAX
+from holdall.limits.stores import BURST_DEPTH_MAX
 from holdall.stores.base import WHOLE, Kind, Span
 
 if TYPE_CHECKING:

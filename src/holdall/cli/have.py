@@ -9,7 +9,7 @@ from holdall.cli.exit_codes import DONE
 from holdall.cli.options import DEFAULTS, Common, with_store
 from holdall.core.address import Address
 from holdall.errors import UsageError
-from holdall.limits import BURST_LINE_BYTES_MAX
+from holdall.limits.stores import BURST_LINE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,7 +9,7 @@ from cyclopts import Group, Parameter
 
 from holdall.cli.exit_codes import DONE, FAILED
 from holdall.errors import UsageError
-from holdall.limits import API_KEY_BYTES_MAX
+from holdall.limits.server import API_KEY_BYTES_MAX
 from holdall.stores.opening import default_directory
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from holdall.errors import LocalFileError, SettingError, StoreURLError, UsageError
-from holdall.limits import PROFILES_BYTES_MAX
+from holdall.limits.stores import PROFILES_BYTES_MAX
 from holdall.stores.opening import directory_of
 
 if TYPE_CHECKING:

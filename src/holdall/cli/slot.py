@@ -11,7 +11,8 @@ from holdall.cli.exit_codes import DONE
 from holdall.cli.options import DEFAULTS, Common, with_store
 from holdall.core.address import Address
 from holdall.errors import KindError, UsageError
-from holdall.limits import JSON_VALUE_BYTES_MAX, KIB
+from holdall.limits import KIB
+from holdall.limits.stores import JSON_VALUE_BYTES_MAX
 from holdall.stores.base import ABSENT, ALWAYS, IfVersion, Kind
 
 if TYPE_CHECKING:

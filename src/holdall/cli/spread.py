@@ -14,7 +14,7 @@ from holdall.cli import output, profiles
 from holdall.cli.profiles import Member, Place
 from holdall.core.address import Address
 from holdall.errors import StoreError, UnreachableError, UsageError
-from holdall.limits import SHARES_FAULTS_MAX
+from holdall.limits.stores import SHARES_FAULTS_MAX
 from holdall.stores.absent import Absent
 from holdall.stores.base import missing
 from holdall.stores.opening import directory_of, open_store

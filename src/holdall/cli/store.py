@@ -13,7 +13,7 @@ from holdall.cli.exit_codes import DONE
 from holdall.cli.options import DEFAULTS, Common
 from holdall.cli.profiles import SECRET_BYTES, Place
 from holdall.errors import LocalFileError, UsageError
-from holdall.limits import PROFILES_BYTES_MAX
+from holdall.limits.stores import PROFILES_BYTES_MAX
 
 if TYPE_CHECKING:
     from typing import Any

@@ -22,7 +22,7 @@ from holdall.cli.sync_folders import (
     tell_of_place,
 )
 from holdall.errors import HoldallError, NotFoundError, UsageError
-from holdall.limits import SYNC_ENTRY_BYTES_MAX
+from holdall.limits.sync import SYNC_ENTRY_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable

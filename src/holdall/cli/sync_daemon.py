@@ -18,7 +18,7 @@ from holdall.cli.exit_codes import DONE, FAILED, NOT_FOUND, REFUSED, WRONG_USE
 from holdall.cli.sync_folders import DEFAULTS, Common, clusters, only, reconciled
 from holdall.core.units import SECOND_NS, parse_duration_ns
 from holdall.errors import BusyError, LocalFileError, UsageError
-from holdall.limits import SYNC_ASK_SECONDS, SYNC_LOG_BYTES_MAX, SYNC_PROGRAM_SECONDS_MAX
+from holdall.limits.sync import SYNC_ASK_SECONDS, SYNC_LOG_BYTES_MAX, SYNC_PROGRAM_SECONDS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable

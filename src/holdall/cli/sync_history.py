@@ -12,7 +12,7 @@ from holdall.cli import output
 from holdall.cli.exit_codes import DONE, FAILED
 from holdall.cli.sync_folders import DEFAULTS, Common
 from holdall.errors import NotFoundError, UsageError
-from holdall.limits import SYNC_TEXT_BYTES_MAX
+from holdall.limits.sync import SYNC_TEXT_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable

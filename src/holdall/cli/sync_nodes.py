@@ -12,7 +12,7 @@ from holdall.cli.exit_codes import DONE, FAILED
 from holdall.cli.sync_folders import DEFAULTS, Common, clusters, complain, only
 from holdall.core.units import parse_duration_ns
 from holdall.errors import UsageError
-from holdall.limits import SYNC_ENTRY_BYTES_MAX, SYNC_INVITE_SECONDS
+from holdall.limits.sync import SYNC_ENTRY_BYTES_MAX, SYNC_INVITE_SECONDS
 
 _REQUEST_SECONDS: Final = 30
 _SECOND_NS: Final = 1_000_000_000

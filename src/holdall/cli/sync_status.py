@@ -18,7 +18,8 @@ from holdall.cli.exit_codes import DONE, FAILED
 from holdall.cli.findings import Finding, Outcome
 from holdall.cli.sync_folders import DEFAULTS, Common, clusters, only
 from holdall.core.units import SECOND_NS, format_size, parse_duration_ns
-from holdall.limits import MIB, SYNC_CONNECT_SECONDS_MAX, SYNC_LOOK_SECONDS, SYNC_STALE_SECONDS
+from holdall.limits import MIB
+from holdall.limits.sync import SYNC_CONNECT_SECONDS_MAX, SYNC_LOOK_SECONDS, SYNC_STALE_SECONDS
 
 if TYPE_CHECKING:
     from holdall.sync.cluster import Cluster

@@ -8,8 +8,8 @@ import time
 from typing import TYPE_CHECKING
 
 from holdall.errors import UsageError
-from holdall.limits import (
-    CHUNK_BYTES,
+from holdall.limits import CHUNK_BYTES
+from holdall.limits.timeline import (
     TIMELINE_BATCH_BYTES,
     TIMELINE_BATCH_LINES,
     TIMELINE_BATCH_SECONDS,

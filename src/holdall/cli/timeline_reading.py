@@ -18,7 +18,7 @@ from holdall.cli.timeline_options import DEFAULTS, Common, Label, When, moment_o
 from holdall.cli.timeline_shown import file_name, histogram, moment, seconds, step
 from holdall.core.units import SECOND_NS, format_size, parse_duration_ns
 from holdall.errors import LocalFileError, UsageError
-from holdall.limits import TIMELINE_POLL_SECONDS
+from holdall.limits.timeline import TIMELINE_POLL_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

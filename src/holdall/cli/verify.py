@@ -18,7 +18,7 @@ from holdall.cli.progress import Progress
 from holdall.core.address import SUFFIX, Address
 from holdall.core.units import format_size
 from holdall.errors import AddressError, DamageError, HoldallError, NotFoundError, UnreachableError, UsageError
-from holdall.limits import STORE_JOBS, STORE_JOBS_MAX
+from holdall.limits.snapshot import STORE_JOBS, STORE_JOBS_MAX
 from holdall.stores.base import Kind
 
 if TYPE_CHECKING:

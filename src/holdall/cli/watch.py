@@ -82,13 +82,13 @@ def watch(
         codec=codec,
     )
     teller = _Teller(place, slot, common)
-    if not common.quiet:
-        output.note(f"Watching {root!r}.")
 
     async def work() -> int:
         watcher = Watcher(root, options, teller.opened, on_commit=teller.tell, say=output.note, pace=pace)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, watcher.stop)
+        if not common.quiet:
+            output.note(f"Watching {root!r}.")
         await watcher.run()
         return DONE
 

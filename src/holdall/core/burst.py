@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from holdall.core.address import Address
 from holdall.errors import BurstError
-from holdall.limits import BURST_LINE_BYTES_MAX
+from holdall.limits.stores import BURST_LINE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Final
 
 from holdall.errors import DamageError
-from holdall.limits import CHUNK_RAW_BYTES_MAX
+from holdall.limits.snapshot import CHUNK_RAW_BYTES_MAX
 
 if sys.version_info >= (3, 14):
     from compression import zstd

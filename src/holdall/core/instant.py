@@ -12,7 +12,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from holdall.limits import TIMESTAMP_BITS_MAX
+from holdall.limits.timeline import TIMESTAMP_BITS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +58,7 @@ def encode(timestamp_ns: int, random: int) -> str:
     """The name of the file of a blob.
 
     Args:
-        timestamp_ns: Nanoseconds since 1970, of at most `limits.TIMESTAMP_BITS_MAX` bits.
+        timestamp_ns: Nanoseconds since 1970, of at most `TIMESTAMP_BITS_MAX` bits.
         random: A random number of `RANDOM_BITS` bits.
     """
     return _stem(timestamp_ns << RANDOM_BITS | random) + _SUFFIX

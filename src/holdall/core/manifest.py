@@ -24,7 +24,7 @@ from holdall.core.burst import members
 from holdall.core.codec import Codec
 from holdall.core.tree import Checker, Entry, Metadata, Type, shown
 from holdall.errors import AddressError, BurstError, CommitError, DamagedCommitError, TreeError
-from holdall.limits import (
+from holdall.limits.snapshot import (
     CHUNK_RAW_BYTES_MAX,
     COMMIT_CHUNKS_MAX,
     FILE_BYTES_MAX,

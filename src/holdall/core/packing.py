@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from holdall.core.archive import TRAILER, header, header_bytes
 from holdall.core.tree import Entry, Type
-from holdall.limits import LARGE_FILE_BYTES_MIN, PACK_BYTES_MAX, PACK_BYTES_MIN
+from holdall.limits.snapshot import LARGE_FILE_BYTES_MIN, PACK_BYTES_MAX, PACK_BYTES_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

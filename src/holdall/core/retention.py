@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from holdall.limits import TOUCH_FRACTION, TOUCH_NS_MAX
+from holdall.limits.stores import TOUCH_FRACTION, TOUCH_NS_MAX
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from holdall.core.address import Address
 from holdall.core.envelope import HEAD_OVERHEAD_BYTES, TAG_BYTES
 from holdall.errors import DamageError, SettingError
-from holdall.limits import SHARES_MEMBERS_MAX, STRIPE_BYTES
+from holdall.limits.stores import SHARES_MEMBERS_MAX, STRIPE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from holdall.errors import TemplateError
-from holdall.limits import TEMPLATE_BYTES_MAX
+from holdall.limits.server import TEMPLATE_BYTES_MAX
 
 
 def check_template(template: str) -> str:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import TreeError, UnsafeTreeError
-from holdall.limits import NAME_BYTES_MAX, PATH_BYTES_MAX
+from holdall.limits.snapshot import NAME_BYTES_MAX, PATH_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,7 +12,7 @@ import stat
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from holdall.limits import API_KEY_BYTES_MAX, FAILURE_CLIENTS_MAX, FAILURE_DELAY_SECONDS_MAX
+from holdall.limits.server import API_KEY_BYTES_MAX, FAILURE_CLIENTS_MAX, FAILURE_DELAY_SECONDS_MAX
 from holdall.server.reply import HTTPError
 
 if TYPE_CHECKING:

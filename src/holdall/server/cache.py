@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from holdall.limits import CACHE_RECHECK_SECONDS
+from holdall.limits.stores import CACHE_RECHECK_SECONDS
 from holdall.stores.abilities import Removing
 from holdall.stores.base import Kind
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from holdall.limits import HEADER_BYTES_MAX, HEADER_COUNT_MAX, TARGET_BYTES_MAX, TRAILER_BYTES_MAX
+from holdall.limits.server import HEADER_BYTES_MAX, HEADER_COUNT_MAX, TARGET_BYTES_MAX, TRAILER_BYTES_MAX
 from holdall.server.reply import HTTPError
 
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from holdall.core.address import HEX_CHARS, PATH_CHARS, SUFFIX, Address
 from holdall.errors import HoldallError
-from holdall.limits import HEAD_TAIL_BYTES_MAX, HEAD_TAILS_MAX, SMALL_BYTES_MAX
+from holdall.limits import SMALL_BYTES_MAX
+from holdall.limits.server import HEAD_TAIL_BYTES_MAX, HEAD_TAILS_MAX
 from holdall.server.metrics import CACHE_HITS
 from holdall.server.reply import small_head
 from holdall.stores.abilities import Immediate

@@ -13,7 +13,7 @@ from holdall import __version__
 from holdall.core.burst import members
 from holdall.core.template import fill
 from holdall.errors import BusyError, HoldallError, StoreError, UsageError
-from holdall.limits import BURST_PLANS_MAX, BURST_PLANS_MEMBERS_MAX
+from holdall.limits.stores import BURST_PLANS_MAX, BURST_PLANS_MEMBERS_MAX
 from holdall.server.bodies import Text
 from holdall.server.exchange import refuse_conditions
 from holdall.server.reply import OCTETS, HTTPError, Pieces, Reply, entry_headers, small_head, time_headers

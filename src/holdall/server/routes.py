@@ -7,7 +7,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import TooLargeError
-from holdall.limits import HAVE_BYTES_MAX
+from holdall.limits.server import HAVE_BYTES_MAX
 from holdall.server.bodies import ContentDigest, Hashed, Stored, Text
 from holdall.server.reads import Reads
 from holdall.server.reply import HTTPError, Reply

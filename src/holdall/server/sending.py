@@ -12,7 +12,8 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from holdall.errors import HoldallError
-from holdall.limits import BODY_RATE_BYTES_MIN, SMALL_BYTES_MAX
+from holdall.limits import SMALL_BYTES_MAX
+from holdall.limits.server import BODY_RATE_BYTES_MIN
 from holdall.server.pump import Flow, Pumped, send
 from holdall.server.reply import Pieces, encode_head
 from holdall.stores.abilities import FileBacked

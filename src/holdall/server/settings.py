@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from holdall.errors import SettingError
-from holdall.limits import (
+from holdall.limits import BODY_BYTES_MAX
+from holdall.limits.server import (
     API_KEY_BYTES_MAX,
-    BODY_BYTES_MAX,
-    CACHE_BYTES,
     CONNECTIONS_MAX,
     HEADER_SECONDS_MAX,
     IDLE_SECONDS_MAX,
     STALL_SECONDS_MAX,
 )
+from holdall.limits.stores import CACHE_BYTES
 from holdall.stores.changes import Durability
 
 RETENTION_NS_DEFAULT: Final = 14 * 86_400 * 1_000_000_000

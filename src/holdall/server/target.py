@@ -15,7 +15,8 @@ from urllib.parse import unquote_to_bytes
 from holdall.core.address import Address
 from holdall.core.template import check_template
 from holdall.errors import UsageError
-from holdall.limits import BURST_DEPTH_MAX, CONTENT_TYPE_BYTES_MAX
+from holdall.limits.server import CONTENT_TYPE_BYTES_MAX
+from holdall.limits.stores import BURST_DEPTH_MAX
 from holdall.stores.base import Kind
 
 _NAME_CHARS: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"

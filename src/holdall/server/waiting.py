@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from holdall.limits import BODY_RATE_BYTES_MIN
+from holdall.limits.server import BODY_RATE_BYTES_MIN
 from holdall.server.reply import HTTPError
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from holdall.errors import (
     StoreError,
     TooLargeError,
 )
-from holdall.limits import BACKUP_BATCH, KIB, SMALL_BYTES_MAX, STORE_JOBS
+from holdall.limits import KIB, SMALL_BYTES_MAX
+from holdall.limits.snapshot import BACKUP_BATCH, STORE_JOBS
 from holdall.snapshot.bulk import BulkWriter
 from holdall.snapshot.verify_store import digest_of, examine, ignore
 from holdall.snapshot.whole_store import PASSING, GarbledError, every_address, looks, persistently, trouble_with

@@ -18,7 +18,7 @@ from holdall.core.codec import Codec
 from holdall.core.manifest import IndexWriter, Manifest, burst, encode_sizes, nested
 from holdall.core.tree import Type
 from holdall.errors import ChangedError, DamageError
-from holdall.limits import (
+from holdall.limits.snapshot import (
     COMMIT_ATTEMPTS_MAX,
     ENTRY_BYTES,
     UPLOAD_BATCHES_MAX,

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from holdall.limits import WALK_DESCRIPTORS_MAX
+from holdall.limits.snapshot import WALK_DESCRIPTORS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

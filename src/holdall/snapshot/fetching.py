@@ -15,7 +15,8 @@ from holdall.errors import (
     MemberNotFoundError,
     NotFoundError,
 )
-from holdall.limits import BURST_LINE_BYTES_MAX, MANIFEST_LINES_MAX
+from holdall.limits.snapshot import MANIFEST_LINES_MAX
+from holdall.limits.stores import BURST_LINE_BYTES_MAX
 from holdall.stores.base import Kind
 from holdall.stores.disk import translated
 

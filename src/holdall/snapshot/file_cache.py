@@ -17,7 +17,7 @@ import msgspec
 
 from holdall.core.address import Address
 from holdall.core.tree import order
-from holdall.limits import CLOCK_TICK_NS, COARSE_CLOCK_TICK_NS
+from holdall.limits.snapshot import CLOCK_TICK_NS, COARSE_CLOCK_TICK_NS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

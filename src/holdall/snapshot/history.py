@@ -14,7 +14,7 @@ import msgspec
 
 from holdall.core.address import Address
 from holdall.errors import AddressError, DamageError, NotFoundError, UsageError
-from holdall.limits import REF_BYTES_MAX, REF_MESSAGE_BYTES_MAX, REF_NAME_BYTES_MAX
+from holdall.limits.snapshot import REF_BYTES_MAX, REF_MESSAGE_BYTES_MAX, REF_NAME_BYTES_MAX
 
 if TYPE_CHECKING:
     from holdall.stores.base import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from holdall.limits import HOLE_BYTES_MIN
+from holdall.limits.snapshot import HOLE_BYTES_MIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

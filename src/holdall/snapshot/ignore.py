@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from holdall.core.patterns import PatternList, parse, parse_lines
 from holdall.core.tree import shown
 from holdall.errors import LocalFileError, UsageError
-from holdall.limits import IGNORE_FILE_BYTES_MAX
+from holdall.limits.snapshot import IGNORE_FILE_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from holdall.core.manifest import decode_manifest
 from holdall.errors import MemberNotFoundError
-from holdall.limits import INDEX_PARTS_MAX, MANIFEST_LINES_MAX
+from holdall.limits.snapshot import INDEX_PARTS_MAX, MANIFEST_LINES_MAX
 from holdall.snapshot.fetching import read_list, read_manifest
 from holdall.stores.base import missing
 

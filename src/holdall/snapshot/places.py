@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from holdall.core.tree import shown
 from holdall.errors import ConflictError, LocalFileError, OutOfSpaceError
-from holdall.limits import DIRECTORIES_OPEN_MAX
+from holdall.limits.snapshot import DIRECTORIES_OPEN_MAX
 
 if TYPE_CHECKING:
     from holdall.core.address import Address

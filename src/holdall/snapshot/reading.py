@@ -21,11 +21,11 @@ from holdall.core.address import DIGEST_BYTES, Address
 from holdall.core.archive import BLOCK_BYTES, TRAILER, header_bytes
 from holdall.core.manifest import IndexReader, decode_manifest, decode_sizes
 from holdall.errors import DamagedCommitError, DamageError, HoldallError, NotFoundError, StoreError
-from holdall.limits import (
+from holdall.limits import KIB
+from holdall.limits.snapshot import (
     COMMIT_CHUNKS_MAX,
     INDEX_PART_BYTES_MAX,
     INDEX_PARTS_MAX,
-    KIB,
     MANIFEST_LINES_MAX,
     READ_AHEAD_BYTES_MAX,
     READ_AHEAD_CHUNKS_MAX,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 from holdall.core.address import Address
 from holdall.core.tree import Type
-from holdall.limits import FINISHING_ENTRIES_MAX, MIB
+from holdall.limits import MIB
+from holdall.limits.snapshot import FINISHING_ENTRIES_MAX
 from holdall.snapshot.layout import Batch, Layout
 from holdall.snapshot.writing import Action, TreeWriter, Wanted, check_content
 

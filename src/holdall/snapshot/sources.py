@@ -13,7 +13,7 @@ from holdall.core.address import Address
 from holdall.core.chunking import cut
 from holdall.core.tree import EXECUTABLE
 from holdall.errors import ChangedError, UsageError
-from holdall.limits import LARGE_FILE_BYTES_MIN
+from holdall.limits.snapshot import LARGE_FILE_BYTES_MIN
 from holdall.snapshot.walk import Signature
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import LocalFileError, SettingError
-from holdall.limits import WATCH_RULES_MAX
+from holdall.limits.snapshot import WATCH_RULES_MAX
 from holdall.snapshot.descent import FOLDER_FLAGS
 
 if TYPE_CHECKING:

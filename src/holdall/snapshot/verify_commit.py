@@ -17,7 +17,7 @@ from holdall.core.archive import TRAILER, header, header_bytes
 from holdall.core.manifest import decode_manifest
 from holdall.core.tree import Type, shown
 from holdall.errors import DamageError, MemberNotFoundError, NotFoundError
-from holdall.limits import INDEX_PARTS_MAX, MANIFEST_LINES_MAX, STORE_JOBS
+from holdall.limits.snapshot import INDEX_PARTS_MAX, MANIFEST_LINES_MAX, STORE_JOBS
 from holdall.snapshot.fetching import read_list, read_manifest
 from holdall.snapshot.layout import Layout
 from holdall.snapshot.reading import open_commit

@@ -16,7 +16,8 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import AccessError, ConflictError, DamageError, NotFoundError, StoreError
-from holdall.limits import CHUNK_BYTES, MIB, STORE_JOBS, UNDOUBTED_DELETIONS_MAX
+from holdall.limits import CHUNK_BYTES, MIB
+from holdall.limits.snapshot import STORE_JOBS, UNDOUBTED_DELETIONS_MAX
 from holdall.snapshot.whole_store import PASSING, Trouble, every_address, persistently, trouble_with
 from holdall.stores.abilities import BatchStat, FileBacked, Quarantining
 from holdall.stores.base import Kind

@@ -18,7 +18,7 @@ import msgspec
 
 from holdall.core.tree import EXECUTABLE, Entry, Type, shown
 from holdall.errors import BusyError, LocalFileError
-from holdall.limits import FILE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX
+from holdall.limits.snapshot import FILE_BYTES_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX
 from holdall.snapshot.descent import EXHAUSTED, FOLDER_FLAGS, Descent, Level
 from holdall.snapshot.metadata import MetadataReader, xattrs_of
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from holdall.errors import ChangedError, HoldallError, LocalFileError, StoreError, UsageError
-from holdall.limits import (
+from holdall.limits.snapshot import (
     WATCH_BLIND_SECONDS,
     WATCH_EVERY_SECONDS,
     WATCH_LOOK_SECONDS,

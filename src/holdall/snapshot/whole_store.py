@@ -10,7 +10,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from holdall.errors import AccessError, BusyError, DamageError, NotFoundError, StoreError, UnreachableError
-from holdall.limits import CLIENT_BACKOFF_SECONDS, CLIENT_CONNECTIONS, CLIENT_RETRIES
+from holdall.limits.stores import CLIENT_BACKOFF_SECONDS, CLIENT_CONNECTIONS, CLIENT_RETRIES
 from holdall.stores.abilities import AddressListing, BatchStat, Keyed
 from holdall.stores.ordered import in_order
 

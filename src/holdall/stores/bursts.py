@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 from holdall.core.address import DIGEST_BYTES, Address
 from holdall.core.burst import BurstParser
 from holdall.errors import BurstError, DamageError, MemberNotFoundError, NotFoundError
-from holdall.limits import BURST_DEPTH_MAX, BURST_MEMBERS_MAX, BURST_TEXT_BYTES_MAX, BURSTS_OPENED_MAX, MIB
+from holdall.limits import MIB
+from holdall.limits.stores import BURST_DEPTH_MAX, BURST_MEMBERS_MAX, BURST_TEXT_BYTES_MAX, BURSTS_OPENED_MAX
 from holdall.stores.abilities import BatchStat
 from holdall.stores.base import Kind, Span
 

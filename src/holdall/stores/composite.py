@@ -22,7 +22,8 @@ from holdall.errors import (
     StoreError,
     UnreachableError,
 )
-from holdall.limits import CLIENT_CONNECTIONS, COMPOSITE_MEMBERS_MAX, MIRROR_REST_SECONDS, UPLOADS_MAX
+from holdall.limits.snapshot import UPLOADS_MAX
+from holdall.limits.stores import CLIENT_CONNECTIONS, COMPOSITE_MEMBERS_MAX, MIRROR_REST_SECONDS
 from holdall.stores.abilities import BatchStat, BulkStoring, Quarantining
 from holdall.stores.ordered import in_order
 

@@ -10,7 +10,8 @@ from typing import IO, TYPE_CHECKING, Self
 
 from holdall.core.address import Address
 from holdall.errors import DigestMismatchError, OutOfSpaceError
-from holdall.limits import CHUNK_BYTES, CLIENT_SPOOL_BYTES
+from holdall.limits import CHUNK_BYTES
+from holdall.limits.stores import CLIENT_SPOOL_BYTES
 from holdall.stores.base import pieces
 from holdall.stores.closing_reading import ClosingReading
 

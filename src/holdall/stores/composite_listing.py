@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Final, Self
 
 from holdall.core.address import DIGEST_BYTES, Address
 from holdall.errors import AccessError, HoldallError
-from holdall.limits import CLIENT_SPOOL_BYTES
+from holdall.limits.stores import CLIENT_SPOOL_BYTES
 from holdall.stores.abilities import AddressListing, BatchStat, Keyed
 from holdall.stores.abilities import addresses as addresses_of
 from holdall.stores.composite import at_once, raise_first

@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import Final
 
 from holdall.core.address import Address
-from holdall.limits import LOCK_STRIPES, REMOVALS_REMEMBERED
+from holdall.limits.stores import LOCK_STRIPES, REMOVALS_REMEMBERED
 from holdall.stores.locks import Locks, let_go, take
 from holdall.stores.stripes import CHANGE_SEQUENCE, SEQUENCE, STRIPE_BYTES, Stripe
 

@@ -29,7 +29,7 @@ from holdall.errors import (
     UsageError,
     VersionMismatchError,
 )
-from holdall.limits import CLIENT_CONNECTIONS
+from holdall.limits.stores import CLIENT_CONNECTIONS
 from holdall.stores.base import ABSENT, ALWAYS, WHOLE, IfVersion, Info, Kind
 from holdall.stores.http_catalogue import Catalogue
 from holdall.stores.http_reading import CopiedReading, HTTPReading, copied, reading_of

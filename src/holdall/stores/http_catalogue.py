@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from holdall.core.address import PATH_CHARS, Address
 from holdall.errors import AccessError, AddressError, NotFoundError, StoreError, UsageError
-from holdall.limits import CHUNK_BYTES, CLIENT_CONNECTIONS, HAVE_BYTES_MAX
+from holdall.limits import CHUNK_BYTES
+from holdall.limits.server import HAVE_BYTES_MAX
+from holdall.limits.stores import CLIENT_CONNECTIONS
 from holdall.stores.http_request import Outgoing, Request
 from holdall.stores.ordered import in_order, taken_in
 

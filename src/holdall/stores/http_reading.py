@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 from holdall.errors import DamageError, StoreError
-from holdall.limits import CHUNK_BYTES, CLIENT_SPOOL_BYTES
+from holdall.limits import CHUNK_BYTES
+from holdall.limits.stores import CLIENT_SPOOL_BYTES
 from holdall.stores.base import Info, Kind
 from holdall.stores.closing_reading import ClosingReading
 from holdall.stores.http_wire import content_range, info_from, length_from

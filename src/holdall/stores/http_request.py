@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from holdall.core.address import Address
 from holdall.errors import BusyError, ConflictError, DigestMismatchError, UnreachableError
-from holdall.limits import CHUNK_BYTES, SMALL_BYTES_MAX, STALL_SECONDS_MAX
+from holdall.limits import CHUNK_BYTES, SMALL_BYTES_MAX
+from holdall.limits.server import STALL_SECONDS_MAX
 from holdall.stores.base import pieces
 
 if TYPE_CHECKING:

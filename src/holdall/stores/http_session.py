@@ -23,8 +23,8 @@ from holdall.errors import (
     StoreError,
     UnreachableError,
 )
-from holdall.limits import (
-    CHUNK_BYTES,
+from holdall.limits import CHUNK_BYTES
+from holdall.limits.stores import (
     CLIENT_ANSWER_BYTES_MAX,
     CLIENT_BACKOFF_SECONDS,
     CLIENT_CONNECT_SECONDS_MAX,

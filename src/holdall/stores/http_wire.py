@@ -30,7 +30,7 @@ from holdall.errors import (
     UsageError,
     VersionMismatchError,
 )
-from holdall.limits import API_KEY_BYTES_MAX
+from holdall.limits.server import API_KEY_BYTES_MAX
 from holdall.stores.base import WHOLE, Info, Kind, Span
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
-from holdall.limits import CHECKPOINT_SECONDS, JOURNAL_BLOCK_BYTES, JOURNAL_SEGMENT_BYTES
+from holdall.limits.stores import CHECKPOINT_SECONDS, JOURNAL_BLOCK_BYTES, JOURNAL_SEGMENT_BYTES
 from holdall.stores.control import (
     CHECKPOINT_LOCK,
     EPOCH_WORD,

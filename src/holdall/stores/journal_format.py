@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
 from holdall.core.address import Address
-from holdall.limits import JOURNAL_BLOCK_BYTES
+from holdall.limits.stores import JOURNAL_BLOCK_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

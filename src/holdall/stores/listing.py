@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from holdall.core.address import Address, is_entry_name
-from holdall.limits import LISTING_SORT_ENTRIES, SWEEP_BATCH
+from holdall.limits.stores import LISTING_SORT_ENTRIES, SWEEP_BATCH
 from holdall.stores.base import Kind
 from holdall.stores.entry_file import TEMPORARY_PREFIX, is_entry, kind_of, last_use_ns
 

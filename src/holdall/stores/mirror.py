@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import HoldallError, KindError, NotFoundError, SettingError, UnreachableError
-from holdall.limits import BACKUP_BATCH, UPLOADS_MAX
+from holdall.limits.snapshot import BACKUP_BATCH, UPLOADS_MAX
 from holdall.stores.base import ALWAYS, WHOLE, Info, Kind, Span
 from holdall.stores.composite import Turns, at_once, close_all, due, members_of, names_of, quarantine_at, raise_first
 from holdall.stores.composite_bodies import Kept

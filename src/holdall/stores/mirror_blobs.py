@@ -18,7 +18,7 @@ from holdall.errors import (
     RangeError,
     StoreError,
 )
-from holdall.limits import CLIENT_SPOOL_BYTES, MIRROR_CHECKED_BYTES_MAX
+from holdall.limits.stores import CLIENT_SPOOL_BYTES, MIRROR_CHECKED_BYTES_MAX
 from holdall.stores.abilities import Quarantining
 from holdall.stores.base import Info, Kind, Span
 from holdall.stores.composite import at_once, put_all, raise_first

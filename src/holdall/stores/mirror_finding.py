@@ -7,7 +7,8 @@ from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 from holdall.errors import AccessError, DamageError, HoldallError, NotFoundError, StoreError
-from holdall.limits import CLIENT_CONNECTIONS, MIRROR_CHECKED_BYTES_MAX, UPLOADS_MAX
+from holdall.limits.snapshot import UPLOADS_MAX
+from holdall.limits.stores import CLIENT_CONNECTIONS, MIRROR_CHECKED_BYTES_MAX
 from holdall.stores.base import WHOLE, Info, Kind, Span
 from holdall.stores.base import missing as missing_in
 from holdall.stores.composite import at_once, due, looks, raise_first

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from holdall.limits import MIRROR_LACKS_MAX
+from holdall.limits.stores import MIRROR_LACKS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

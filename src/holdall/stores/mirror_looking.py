@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from holdall.errors import HoldallError, NotFoundError, StoreError, UnreachableError
-from holdall.limits import MIRROR_LOST_SECONDS, MIRROR_NOTE_BYTES_MAX
+from holdall.limits.stores import MIRROR_LOST_SECONDS, MIRROR_NOTE_BYTES_MAX
 from holdall.stores.composite import at_once, names_of
 from holdall.stores.mirror_leading import Standing, looks_lost, note_address, note_from, source_of
 

@@ -22,7 +22,7 @@ from holdall.errors import (
     UnreachableError,
     VersionMismatchError,
 )
-from holdall.limits import MIRROR_FOLLOW_ATTEMPTS_MAX
+from holdall.limits.stores import MIRROR_FOLLOW_ATTEMPTS_MAX
 from holdall.stores.base import ABSENT, WHOLE, IfVersion, Info, Kind
 from holdall.stores.composite import at_once, raise_first
 from holdall.stores.composite_bodies import Kept, KeptReading

@@ -6,7 +6,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
-from holdall.limits import CHUNK_BYTES, CLIENT_SPOOL_BYTES
+from holdall.limits import CHUNK_BYTES
+from holdall.limits.stores import CLIENT_SPOOL_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable

@@ -15,7 +15,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from holdall.core.address import Address
-from holdall.limits import CHUNK_BYTES, JOURNAL_BLOCK_BYTES
+from holdall.limits import CHUNK_BYTES
+from holdall.limits.stores import JOURNAL_BLOCK_BYTES
 from holdall.stores.entry_file import BLOB_MODE, SLOT_MODE, TEMPORARY_PREFIX
 from holdall.stores.journal_format import JOURNAL_NAME, Change, Record, decode_segment
 

@@ -8,7 +8,7 @@ import os
 import tempfile
 from typing import TYPE_CHECKING, BinaryIO, Self
 
-from holdall.limits import LISTING_SORT_ENTRIES
+from holdall.limits.stores import LISTING_SORT_ENTRIES
 from holdall.stores.composite_bodies import making_room
 
 if TYPE_CHECKING:

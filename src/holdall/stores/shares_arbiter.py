@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from holdall.core.address import Address
 from holdall.errors import AlreadySetError, NotFoundError, StoreError, VersionMismatchError
-from holdall.limits import SHARES_LEASE_SECONDS
+from holdall.limits.stores import SHARES_LEASE_SECONDS
 from holdall.stores.base import ABSENT, IfVersion
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from holdall.core.shares import Head, Role
 from holdall.errors import AccessError, BusyError, DamageError, HoldallError, NotFoundError, StoreError
-from holdall.limits import SHARES_ATTEMPTS_MAX, SHARES_LOOKS_MAX, STRIPE_BYTES
+from holdall.limits.stores import SHARES_ATTEMPTS_MAX, SHARES_LOOKS_MAX, STRIPE_BYTES
 from holdall.stores.base import WHOLE, Info, Kind, Span
 from holdall.stores.shares_keyring import FIRST
 from holdall.stores.shares_member import all_of

@@ -30,7 +30,7 @@ from holdall.errors import (
     UnreachableError,
     VersionMismatchError,
 )
-from holdall.limits import SHARES_ATTEMPTS_MAX
+from holdall.limits.stores import SHARES_ATTEMPTS_MAX
 from holdall.stores.base import ABSENT, ALWAYS, IfVersion
 from holdall.stores.shares_finding import Found, info_of, version_of
 from holdall.stores.shares_member import all_of

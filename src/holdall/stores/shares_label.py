@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from holdall.core.address import Address
 from holdall.errors import AccessError, DamageError, NotFoundError, RangeError, SecretError, SettingError, StoreError
-from holdall.limits import SHARES_LABEL_BYTES_MAX, SHARES_REST_SECONDS
+from holdall.limits.stores import SHARES_LABEL_BYTES_MAX, SHARES_REST_SECONDS
 from holdall.stores.base import Span
 from holdall.stores.shares_member import all_of
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from holdall.core.shares import Role
 from holdall.errors import AccessError, DamageError, HoldallError, NotFoundError, StoreError
-from holdall.limits import CLIENT_CONNECTIONS, LISTING_SORT_ENTRIES
+from holdall.limits.stores import CLIENT_CONNECTIONS, LISTING_SORT_ENTRIES
 from holdall.stores.abilities import addresses as addresses_of
 from holdall.stores.ordered import in_order
 from holdall.stores.shares_finding import info_of

@@ -18,7 +18,7 @@ from holdall.errors import (
     StoreError,
     UnreachableError,
 )
-from holdall.limits import SHARES_FAULTS_MAX, SHARES_MEMBERS_MAX, SHARES_REST_SECONDS
+from holdall.limits.stores import SHARES_FAULTS_MAX, SHARES_MEMBERS_MAX, SHARES_REST_SECONDS
 from holdall.stores.base import Span
 
 if TYPE_CHECKING:

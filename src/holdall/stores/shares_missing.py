@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import AccessError, DamageError, HoldallError, NotFoundError, StoreError
-from holdall.limits import CLIENT_CONNECTIONS
+from holdall.limits.stores import CLIENT_CONNECTIONS
 from holdall.stores.base import missing as missing_of
 from holdall.stores.ordered import in_order
 from holdall.stores.shares_member import outcomes

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from holdall.errors import DamageError, HoldallError, NotFoundError, RangeError
-from holdall.limits import STRIPE_BYTES
+from holdall.limits.stores import STRIPE_BYTES
 from holdall.stores.base import Span
 from holdall.stores.shares_keyring import FIRST
 from holdall.stores.shares_reading import Lane, Share

@@ -21,7 +21,7 @@ from holdall.errors import (
     StoreError,
     UnreachableError,
 )
-from holdall.limits import STRIPE_BYTES
+from holdall.limits.stores import STRIPE_BYTES
 from holdall.stores.base import ABSENT
 from holdall.stores.shares_keyring import FIRST
 from holdall.stores.shares_member import all_of

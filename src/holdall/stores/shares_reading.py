@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 from holdall.core.envelope import TAG_BYTES
 from holdall.core.shares import HEAD_BYTES
 from holdall.errors import DamageError
-from holdall.limits import CHUNK_BYTES, STRIPE_BYTES
+from holdall.limits import CHUNK_BYTES
+from holdall.limits.stores import STRIPE_BYTES
 from holdall.stores.closing_reading import ClosingReading
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from holdall.errors import (
     StoreError,
     VersionMismatchError,
 )
-from holdall.limits import SHARES_LEASE_SECONDS
+from holdall.limits.stores import SHARES_LEASE_SECONDS
 from holdall.stores.shares_ground import attempts
 from holdall.stores.shares_keyring import FIRST
 from holdall.stores.shares_listing import heads_of

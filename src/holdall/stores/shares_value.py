@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from holdall.core.address import Address
 from holdall.core.shares import xored
-from holdall.limits import CLIENT_SPOOL_BYTES, STRIPE_BYTES
+from holdall.limits.stores import CLIENT_SPOOL_BYTES, STRIPE_BYTES
 from holdall.stores.base import pieces
 from holdall.stores.disk import translated
 

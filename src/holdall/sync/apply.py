@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import LocalFileError
-from holdall.limits import SYNC_WRITTEN_SECONDS
+from holdall.limits.sync import SYNC_WRITTEN_SECONDS
 from holdall.sync.ignore import TEMPORARY, is_reserved
 from holdall.sync.merge import SYMLINK, Entry
 from holdall.sync.repository import blob_id

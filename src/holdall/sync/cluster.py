@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from holdall.errors import DamageError, LocalFileError, NotFoundError, PeerError, RosterError, StoreError, UsageError
-from holdall.limits import SYNC_ENTRY_BYTES_MAX, SYNC_NODES_MAX, SYNC_PUSH_BYTES_MAX
+from holdall.limits.sync import SYNC_ENTRY_BYTES_MAX, SYNC_NODES_MAX, SYNC_PUSH_BYTES_MAX
 from holdall.sync import keys, left_out, upkeep
 from holdall.sync.folder import Folder
 from holdall.sync.merge import DIRECTORY, FILE

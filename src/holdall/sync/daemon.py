@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import BusyError, HoldallError, PeerError
-from holdall.limits import (
+from holdall.limits.sync import (
     SYNC_ASK_SECONDS,
     SYNC_BACKOFF_SECONDS_MAX,
     SYNC_BLIND_SECONDS,

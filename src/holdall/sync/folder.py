@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from holdall.errors import ConflictError, LocalFileError, NotFoundError, UsageError
-from holdall.limits import SYNC_FILE_BYTES_MAX
+from holdall.limits.sync import SYNC_FILE_BYTES_MAX
 from holdall.sync.ignore import FILES
 from holdall.sync.lock import locked
 from holdall.sync.merge import DIRECTORY, Conflict, copy_author, plain_name

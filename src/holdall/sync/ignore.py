@@ -17,7 +17,7 @@ from typing import Final
 
 from holdall.core.patterns import PatternList, parse_lines
 from holdall.errors import LocalFileError
-from holdall.limits import IGNORE_FILE_BYTES_MAX
+from holdall.limits.snapshot import IGNORE_FILE_BYTES_MAX
 
 FILES: Final = (b".gitignore", b".holdallignore")
 """In one directory the second has the last word."""

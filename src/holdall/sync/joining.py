@@ -35,8 +35,8 @@ from holdall.errors import (
     UnreachableError,
     UsageError,
 )
-from holdall.limits import (
-    MIB,
+from holdall.limits import MIB
+from holdall.limits.sync import (
     SYNC_CONNECT_SECONDS_MAX,
     SYNC_ENTRY_BYTES_MAX,
     SYNC_INVITES_MAX,

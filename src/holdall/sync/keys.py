@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from holdall.errors import LocalFileError, UsageError
-from holdall.limits import SYNC_CONNECT_SECONDS_MAX, SYNC_SILENCE_SECONDS_MAX
+from holdall.limits.sync import SYNC_CONNECT_SECONDS_MAX, SYNC_SILENCE_SECONDS_MAX
 from holdall.sync import shell
 from holdall.sync.process import locked, run, write_atomically
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import LocalFileError
-from holdall.limits import SYNC_LEFT_OUT_MAX
+from holdall.limits.sync import SYNC_LEFT_OUT_MAX
 from holdall.sync.process import write_atomically
 from holdall.sync.snapshot import CHANGING
 

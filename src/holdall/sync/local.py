@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from holdall.errors import HoldallError, NotFoundError, TooLargeError, UsageError
-from holdall.limits import SYNC_OVERLAY_BYTES_MAX, SYNC_OVERLAY_SECONDS_MAX
+from holdall.limits.sync import SYNC_OVERLAY_BYTES_MAX, SYNC_OVERLAY_SECONDS_MAX
 from holdall.sync.merge import merge
 from holdall.sync.process import TIMED_OUT, run, write_atomically
 from holdall.sync.repository import MAIN

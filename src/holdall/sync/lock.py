@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import BusyError, LocalFileError
-from holdall.limits import SYNC_LOCK_SECONDS_MAX, SYNC_STALE_LOCK_SECONDS
+from holdall.limits.sync import SYNC_LOCK_SECONDS_MAX, SYNC_STALE_LOCK_SECONDS
 from holdall.stores.locks import take
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
-from holdall.limits import NAME_BYTES_MAX, SYNC_BASES_DEPTH_MAX
+from holdall.limits.snapshot import NAME_BYTES_MAX
+from holdall.limits.sync import SYNC_BASES_DEPTH_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

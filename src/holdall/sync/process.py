@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import LocalFileError
-from holdall.limits import CHUNK_BYTES, MIB, SYNC_PROGRAM_SECONDS_MAX, SYNC_PUSH_BYTES_MAX, SYNC_WORDS_BYTES_MAX
+from holdall.limits import CHUNK_BYTES, MIB
+from holdall.limits.sync import SYNC_PROGRAM_SECONDS_MAX, SYNC_PUSH_BYTES_MAX, SYNC_WORDS_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

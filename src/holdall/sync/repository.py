@@ -17,7 +17,7 @@ import pygit2
 from pygit2.enums import ObjectType, SortMode
 
 from holdall.errors import DamageError, OutOfSpaceError, StoreError
-from holdall.limits import SYNC_PACKS_OPEN_MAX, SYNC_TEXT_BYTES_MAX, SYNC_TREES_CACHED
+from holdall.limits.sync import SYNC_PACKS_OPEN_MAX, SYNC_TEXT_BYTES_MAX, SYNC_TREES_CACHED
 from holdall.sync.merge import DIRECTORY, EXECUTABLE, FILE, SYMLINK, Entry
 
 if TYPE_CHECKING:

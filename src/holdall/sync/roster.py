@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from holdall.errors import RosterError
-from holdall.limits import SYNC_ENTRY_BYTES_MAX, SYNC_NODES_MAX
+from holdall.limits.sync import SYNC_ENTRY_BYTES_MAX, SYNC_NODES_MAX
 from holdall.sync.process import run, write_atomically
 
 if TYPE_CHECKING:

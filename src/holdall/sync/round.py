@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from holdall.limits import SYNC_BRAKE_FILES_MIN, SYNC_KEEP_REFS_MAX, SYNC_ROUNDS_MAX, SYNC_WRITTEN_SECONDS
+from holdall.limits.sync import SYNC_BRAKE_FILES_MIN, SYNC_KEEP_REFS_MAX, SYNC_ROUNDS_MAX, SYNC_WRITTEN_SECONDS
 from holdall.sync.apply import Applier, Step, secure
 from holdall.sync.ignore import Rules
 from holdall.sync.merge import DIRECTORY, merge

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 
 from holdall.errors import LocalFileError, OutOfSpaceError, SettingError
-from holdall.limits import CLOCK_TICK_NS, COARSE_CLOCK_TICK_NS, SYNC_BRAKE_FILES_MIN, SYNC_FILE_BYTES_MAX
+from holdall.limits.snapshot import CLOCK_TICK_NS, COARSE_CLOCK_TICK_NS
+from holdall.limits.sync import SYNC_BRAKE_FILES_MIN, SYNC_FILE_BYTES_MAX
 from holdall.sync.merge import EXECUTABLE, FILE, SYMLINK, Entry
 from holdall.sync.repository import NODE
 

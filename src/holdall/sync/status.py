@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import pygit2
 
-from holdall.limits import SYNC_DAEMON_SECONDS_MAX
+from holdall.limits.sync import SYNC_DAEMON_SECONDS_MAX
 from holdall.sync import transport
 from holdall.sync.left_out import left_out
 from holdall.sync.local import drift

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import HoldallError, PeerError
-from holdall.limits import (
+from holdall.limits.sync import (
     SYNC_BACKOFF_SECONDS_MAX,
     SYNC_BACKOFF_SECONDS_MIN,
     SYNC_CONNECT_SECONDS_MAX,

@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from holdall.limits import (
+from holdall.limits.sync import (
     SYNC_LOOSE_OBJECTS_MAX,
     SYNC_PACKING_BYTES_MAX,
     SYNC_PACKS_MAX,

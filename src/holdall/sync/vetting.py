@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 import pygit2
 
 from holdall.errors import DamageError, TooLargeError, TreeError
-from holdall.limits import MIB, SYNC_ARRIVAL_DEPTH_MAX, SYNC_ARRIVAL_FILE_BYTES_MAX, SYNC_ARRIVAL_PATHS_MAX
+from holdall.limits import MIB
+from holdall.limits.sync import SYNC_ARRIVAL_DEPTH_MAX, SYNC_ARRIVAL_FILE_BYTES_MAX, SYNC_ARRIVAL_PATHS_MAX
 from holdall.sync.merge import DIRECTORY, EXECUTABLE, FILE, SYMLINK
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import LocalFileError
-from holdall.limits import SYNC_HINTS_MAX
+from holdall.limits.sync import SYNC_HINTS_MAX
 from holdall.sync.ignore import FILES, Rules, is_reserved
 from holdall.sync.merge import DIRECTORY
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import pygit2
 from pygit2.enums import ReferenceType, RepositoryOpenFlag
 
-from holdall.limits import PACK_WINDOW_BYTES, STALE_LOCK_SECONDS
+from holdall.limits.timeline import PACK_WINDOW_BYTES, STALE_LOCK_SECONDS
 from holdall.timeline.exc import RepoError, RepoNotFound
 from holdall.timeline.objects import sync_together, write_new
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from holdall.errors import LocalFileError
-from holdall.limits import KEY_FILE_BYTES_MAX
+from holdall.limits.timeline import KEY_FILE_BYTES_MAX
 from holdall.timeline.exc import BlobError, BlobUnreadable, SettingInvalid
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import pygit2
 
 from holdall.core import git_tree
-from holdall.limits import CLIENT_BACKOFF_SECONDS, PUSH_TRIES_MAX
+from holdall.limits.stores import CLIENT_BACKOFF_SECONDS
+from holdall.limits.timeline import PUSH_TRIES_MAX
 from holdall.stores.disk import translated
 from holdall.timeline.branch import git_errors
 from holdall.timeline.exc import RepoNoRemote, RepoPullError, RepoPushError

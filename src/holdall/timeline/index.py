@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 
 from holdall.core import instant
-from holdall.limits import INDEX_TAIL_ROWS_MAX, TIMESTAMP_BITS_MAX
+from holdall.limits.timeline import INDEX_TAIL_ROWS_MAX, TIMESTAMP_BITS_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,7 +11,7 @@ from os import killpg
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import LocalFileError
-from holdall.limits import TRANSFER_SECONDS_MAX
+from holdall.limits.timeline import TRANSFER_SECONDS_MAX
 from holdall.timeline.exc import RepoPullError, RepoPushError, RepoRemoteNotAdded, RepoRemoteNotExist
 
 if TYPE_CHECKING:

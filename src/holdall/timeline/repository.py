@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import pygit2
 
 from holdall.core import git_tree, instant
-from holdall.limits import (
-    BLOBS_REMEMBERED_BYTES_MAX,
-    REPACK_BYTES,
-    THIN_TREE_BYTES_MAX,
-)
+from holdall.limits.timeline import BLOBS_REMEMBERED_BYTES_MAX, REPACK_BYTES, THIN_TREE_BYTES_MAX
 from holdall.stores.disk import translated
 from holdall.timeline.branch import Branch, Head, git_errors
 from holdall.timeline.exc import BlobUnreadable, RepoError

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote, unquote
 
 from holdall.core import git_tree, instant
-from holdall.limits import LABEL_BYTES_MAX
+from holdall.limits.timeline import LABEL_BYTES_MAX
 from holdall.timeline.exc import BlobTypeInvalid, BlobVersionUnsupported
 from holdall.timeline.index import Found
 

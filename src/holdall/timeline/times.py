@@ -8,7 +8,7 @@ import time
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
-from holdall.limits import TIME_TEXT_CHARACTERS_MAX, TIMESTAMP_BITS_MAX
+from holdall.limits.timeline import TIME_TEXT_CHARACTERS_MAX, TIMESTAMP_BITS_MAX
 from holdall.timeline.exc import TimeInvalid, TimeUnhandledType
 
 Timestamp: TypeAlias = "int | float | str | time.struct_time | datetime | None"

@@ -19,7 +19,7 @@ from pygit2.enums import CheckoutStrategy
 from pygit2.errors import check_error
 from pygit2.ffi import C, ffi
 
-from holdall.limits import GIT_INDEX_DELAY_SECONDS, GIT_INDEX_NOW_BYTES_MAX
+from holdall.limits.timeline import GIT_INDEX_DELAY_SECONDS, GIT_INDEX_NOW_BYTES_MAX
 from holdall.timeline.scan import is_ours
 
 if TYPE_CHECKING:
