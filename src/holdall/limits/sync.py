@@ -18,8 +18,8 @@ SYNC_BASES_DEPTH_MAX: Final = 8
 SYNC_TREES_CACHED: Final = 512
 """Directories remembered, parsed: what changes often lies in few of them."""
 
-SYNC_KEEP_REFS_MAX: Final = 64
-"""States of a folder before an apply that keep a ref of their own; all are in the history anyway."""
+SYNC_KEEP_REFS_MAX: Final = 16
+"""States of a folder before an apply that keep a ref of their own, which each push reads; all are in the history."""
 
 SYNC_UPKEEP_SECONDS: Final = 3600.0
 """A folder's repository is seen to this often at most."""
@@ -50,6 +50,9 @@ SYNC_WRITTEN_SECONDS: Final = 120.0
 
 SYNC_BRAKE_FILES_MIN: Final = 10
 """More removals than this, and more than half of all files, at once: held until somebody says that it was meant."""
+
+SYNC_BRAKE_SECONDS: Final = 60
+"""Removals within this count as one: rm -rf of 100,000 files takes a second on an SSD, a minute on a slow disk."""
 
 # --- the network ---
 
@@ -101,8 +104,8 @@ SYNC_BACKOFF_SECONDS_MAX: Final = 60.0
 SYNC_JOBS: Final = 16
 """Peers that are pushed to or fetched from at once."""
 
-SYNC_SETTLE_SECONDS: Final = 0.02
-"""A folder has to be still for this long before it is looked at: editors write, rename and set modes within some ms."""
+SYNC_SETTLE_SECONDS: Final = 0.01
+"""A folder has to be still for this long before it is looked at: editors write, rename and set modes within a few ms."""
 
 SYNC_SETTLE_SECONDS_MAX: Final = 0.5
 """And it is looked at after this long even if it never rests."""
@@ -121,6 +124,9 @@ SYNC_LOOK_SECONDS: Final = 2.0
 
 SYNC_ASK_SECONDS: Final = 20.0
 """How often a peer is asked for what it has: it may not have been able to push, and it may be gone."""
+
+SYNC_RELAY_SECONDS: Final = 1.0
+"""A peer that may have a commit from whoever made it is asked for it after this long, not sent it at once."""
 
 SYNC_POLL_SECONDS: Final = 5.0
 """The same for a node that nobody can connect to: what is new elsewhere comes no other way."""

@@ -297,18 +297,20 @@ class Daemon:
     def _begin_exchanges(self) -> None:
         """Begins what is due with each peer that nothing is under way with."""
         head = self._cluster.folder.head()
-        may_push = self._cluster.me.role == "rw" and head is not None
+        may_push = self._cluster.me.role == "rw"
         there = {entry.node: entry for entry in self._cluster.peers()}
+        tips = self._cluster.tips()
         for node in self._peers.keys() - there.keys():
             del self._peers[node]
         now = time.monotonic()
         free = SYNC_JOBS - sum(peer.busy for peer in self._peers.values())
         for node, entry in there.items():
             peer = self._peers.setdefault(node, Contact())
-            pushes = may_push and peer.sent != head
+            pushes = may_push and head is not None and peer.wants(head, tips, node)
             is_due = now >= peer.due or (not peer.error and (pushes or peer.behind))
             if is_due and not peer.busy and free > 0:
                 peer.busy, free = True, free - 1
+                peer.asked = head or ""
                 threading.Thread(target=self._exchange, args=(entry, peer, pushes), daemon=True).start()
 
     def _exchange(self, entry: Entry, peer: Contact, pushes: bool) -> None:

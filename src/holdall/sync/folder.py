@@ -5,7 +5,7 @@ Nothing here needs a network: other nodes' commits come and go as refs, by push 
 * `refs/heads/main` and `refs/sync/<this node>/main` are what this node has; the second is what others are sent.
 * `refs/sync/<node>/main` is what another node has, written by that node.
 * `refs/sync/<node>/seen` tells that node, when it pushes, what is here already.
-* `refs/sync-keep/<time>` is what this node had before it changed files, the last 64 times; main has it all.
+* `refs/sync-keep/<time>` is what this node had before it changed files, the last 16 times; main has it all.
 
 The git directory lies beside the folder, so that a repository in the folder itself is the user's own affair.
 """

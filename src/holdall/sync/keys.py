@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from holdall.errors import LocalFileError, UsageError
 from holdall.limits.sync import SYNC_CONNECT_SECONDS_MAX, SYNC_SILENCE_SECONDS_MAX
-from holdall.sync import shell
 from holdall.sync.process import locked, run, write_atomically
 
 if TYPE_CHECKING:
@@ -35,6 +34,7 @@ _UNUSABLE: Final = frozenset("\"\\$'") | {chr(code) for code in (*range(32), 127
 """What a path in ssh's own files cannot hold."""
 _ALIVE_PROBES: Final = 2
 _SOCKET_SECONDS: Final = 7 * 86400
+_SHELL: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "shell_start.py")
 
 
 def check_path(path: Path) -> None:
@@ -191,7 +191,7 @@ def mark(key: str) -> str:
 
 def forced_line(options: Sequence[str], key: str, comment: str) -> str:
     """A line of authorized_keys that lets a key do nothing but what the shell does with these options."""
-    command = shlex.join([sys.executable, "-I", "-S", os.path.abspath(shell.__file__), *options])
+    command = shlex.join([sys.executable, "-I", "-S", _SHELL, *options])
     quoted = command.replace('"', '\\"')
     return f'restrict,command="{quoted}" {key} {comment}'
 

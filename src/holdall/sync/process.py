@@ -138,14 +138,22 @@ def git(git_dir: Path, *words: str, stdin: bytes = b"") -> Done:
     return run(("git", *GIT, "--git-dir", git_dir, *words), stdin=stdin)
 
 
-def git_over_ssh(git_dir: Path, ssh_config: Path, *words: str, seconds: float) -> Done:
-    """Runs git on a repository of this machine and one of another, reached with this file as ssh's configuration."""
+def git_over_ssh(git_dir: Path, ssh_config: Path, *words: str, seconds: float, fetches: bool) -> Done:
+    """Runs git on a repository of this machine and one of another.
+
+    Args:
+        git_dir: The repository of this machine.
+        ssh_config: What ssh reaches the other by.
+        words: For git.
+        seconds: How long it may take.
+        fetches: Whether anything comes from there.
+    """
     shell = f"ssh -F {_quoted(os.fspath(ssh_config))}"
     # git bounds what it is pushed, but not what it fetches; so whatever comes is one file, and the system bounds that.
     bound = ("sh", "-c", f'ulimit -f {SYNC_PUSH_BYTES_MAX // _BLOCK_BYTES}; exec "$@"', "git")
     strict = ("-c", "fetch.fsckObjects=true", "-c", "protocol.allow=never", "-c", "protocol.ssh.allow=always")
     return run(
-        (*bound, "git", *GIT, *strict, "-c", "fetch.unpackLimit=1", "--git-dir", git_dir, *words),
+        (*(bound if fetches else ()), "git", *GIT, *strict, "-c", "fetch.unpackLimit=1", "--git-dir", git_dir, *words),
         env={"GIT_SSH_COMMAND": shell, "GIT_SSH_VARIANT": "ssh"},
         seconds=seconds,
     )

@@ -151,6 +151,8 @@ class Roster:
         self._signed: dict[str, Signed] = {}
         self.entries: dict[str, Entry] = {}
         """Accepted entries by node, those that left included."""
+        self._text = b""
+        """What the file held when it was last read, if nothing was accepted since."""
         self.load()
 
     def load(self) -> None:
@@ -160,7 +162,10 @@ class Roster:
             RosterError: It is damaged.
         """
         try:
-            rows = [Signed(row["text"], row["signature"]) for row in json.loads(self._path.read_text(encoding="utf-8"))]
+            text = self._path.read_bytes()
+            if text == self._text:
+                return
+            rows = [Signed(row["text"], row["signature"]) for row in json.loads(text)]
         except FileNotFoundError:
             return
         except (ValueError, TypeError, KeyError):
@@ -169,6 +174,7 @@ class Roster:
         self._signed, self.entries = {}, {}
         for row in rows:
             self._keep(row)
+        self._text = text
 
     def members(self) -> list[Entry]:
         """The entries of the nodes that have not left, by name."""
@@ -250,6 +256,7 @@ class Roster:
         entry = Entry.parse(signed.text)
         if entry.repository != self._repository:
             raise RosterError(f"The entry of {entry.node} is one of another cluster.")
+        self._text = b""
         self._signed[entry.node] = signed
         self.entries[entry.node] = entry
 

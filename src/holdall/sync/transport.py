@@ -23,6 +23,7 @@ from holdall.limits.sync import (
     SYNC_CONNECT_SECONDS_MAX,
     SYNC_JOBS,
     SYNC_PROBE_SECONDS,
+    SYNC_RELAY_SECONDS,
     SYNC_SILENCE_SECONDS_MAX,
     SYNC_TRANSFER_SECONDS_MAX,
 )
@@ -30,7 +31,7 @@ from holdall.sync.process import TIMED_OUT, Done, git_over_ssh, locked, run, wri
 from holdall.sync.upkeep import drop_drafts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from holdall.sync.cluster import Cluster
@@ -102,6 +103,7 @@ class Contact:
 
     Attributes:
         sent: The commit of this node's that it is known to have; a dash for none, empty where it was not asked yet.
+        asked: The commit that this node had when it asked it last.
         behind: Whether it has something that is not here.
         due: When it is to be asked, or, after a failure, knocked at; by the monotonic clock.
         retry_ns: After a failure: when it is to be tried again although nothing has changed, since 1970.
@@ -111,12 +113,33 @@ class Contact:
     """
 
     sent: str = ""
+    asked: str = ""
     behind: bool = False
     due: float = 0.0
     retry_ns: int = 0
     cut: bool = False
     busy: bool = False
     error: str = ""
+
+    def wants(self, head: str, tips: Mapping[str, str], node: str) -> bool:
+        """Whether a commit is to be pushed to it now.
+
+        A commit that came from another node is on its way from there to all the others. So a peer is asked for it a
+        little later, and sent it only if it did not get it: else each edit would be pushed by every node to every other.
+
+        Args:
+            head: The commit that this node is at.
+            tips: The commits that other nodes are known to have, by node.
+            node: The peer.
+        """
+        if tips.get(node) == head:
+            self.sent = head
+        if self.sent == head:
+            return False
+        if self.asked == head or head not in tips.values():
+            return True
+        self.due = min(self.due, time.monotonic() + SYNC_RELAY_SECONDS)
+        return False
 
     def exchange(self, cluster: Cluster, peer: Entry, *, pushes: bool) -> tuple[str, bool]:
         """One exchange, with as little as will do: a knock, a question, a fetch or a push.
@@ -202,7 +225,8 @@ def push_to(cluster: Cluster, peers: list[Entry]) -> list[Exchange]:
     refspec = f"refs/heads/main:refs/sync/{cluster.node}/main"
 
     def work(peer: Entry) -> Done:
-        return _over_ssh(cluster, "push", "--porcelain", "--no-verify", f"{peer.node}:{cluster.repository}", refspec)
+        words = ("push", "--porcelain", "--no-verify", f"{peer.node}:{cluster.repository}", refspec)
+        return _over_ssh(cluster, *words, fetches=False)
 
     return _with_all(cluster, peers, work)
 
@@ -222,7 +246,7 @@ def fetch(cluster: Cluster, nodes: Iterable[str] | None = None) -> list[Exchange
         refspec = f"refs/heads/main:refs/sync/{peer.node}/main"
         drop_drafts(cluster.git_dir)
         words = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
-        return _over_ssh(cluster, "fetch", *words, f"{peer.node}:{cluster.repository}", refspec)
+        return _over_ssh(cluster, "fetch", *words, f"{peer.node}:{cluster.repository}", refspec, fetches=True)
 
     return _with_all(cluster, [peer for peer in cluster.peers(nodes) if peer.role == "rw"], work)
 
@@ -272,8 +296,9 @@ def _ask(cluster: Cluster, peer: Entry, word: str) -> Done:
     return run(("ssh", "-F", cluster.ssh_config, peer.node, word), seconds=seconds, output_bytes_max=4096)
 
 
-def _over_ssh(cluster: Cluster, *words: str) -> Done:
-    return git_over_ssh(cluster.git_dir, cluster.ssh_config, *words, seconds=SYNC_TRANSFER_SECONDS_MAX)
+def _over_ssh(cluster: Cluster, *words: str, fetches: bool) -> Done:
+    seconds = SYNC_TRANSFER_SECONDS_MAX
+    return git_over_ssh(cluster.git_dir, cluster.ssh_config, *words, seconds=seconds, fetches=fetches)
 
 
 def _with_all(cluster: Cluster, peers: list[Entry], work: Callable[[Entry], Done]) -> list[Exchange]:
