@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import os
 import stat
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from holdall.core.address import Address
 from holdall.core.chunking import cut

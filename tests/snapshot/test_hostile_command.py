@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import msgspec
 import pytest
 from backports import zstd
 from making import file, folder, hard_link, made, symlink, with_content
+from msgspec.structs import replace
 
 from holdall.cli.main import main
 from holdall.core.address import Address

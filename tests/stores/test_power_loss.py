@@ -99,6 +99,8 @@ class Client:
             await self._change(address, None, self._store.delete(address))
         elif len(data) <= SMALL_BYTES_MAX and self._random.random() < 0.5:
             await self._change(address, (Kind.BLOB, data), self._put_now(data))
+        elif self._random.random() < 0.4:
+            await self._change(address, (Kind.BLOB, data), self._store.put_many([data]))
         else:
             await self._change(address, (Kind.BLOB, data), self._store.put(_pieces(data)))
 

@@ -108,8 +108,9 @@ def _show_change(letter: str, path: bytes, common: Common) -> None:
 
 def _show(commit: Address, report: "Report", common: Common) -> None:
     if common.json:
-        told = {name: getattr(report, name) for name in report.__slots__}
-        output.document({"address": commit.path, **told})
+        from msgspec.structs import asdict  # noqa: PLC0415 - for this line only
+
+        output.document({"address": commit.path, **asdict(report)})
         return
     output.line(report.directory)
     if common.quiet:

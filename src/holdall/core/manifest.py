@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
@@ -45,8 +44,7 @@ _TYPES: Final = (Type.FILE, Type.DIRECTORY, Type.SYMLINK, Type.HARD_LINK)
 _NUMBERS: Final = {kind: number for number, kind in enumerate(_TYPES)}
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """What a commit's address names.
 
     Attributes:

@@ -9,8 +9,9 @@ path of its last entry and on its size, so an edit changes one pack, and a new f
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
 
 from holdall.core.archive import TRAILER, header, header_bytes
 from holdall.core.tree import Entry, Type
@@ -19,12 +20,12 @@ from holdall.limits.snapshot import LARGE_FILE_BYTES_MIN, PACK_BYTES_MAX, PACK_B
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+_TYPE_NAMES: Final = {kind: kind.value.encode() for kind in Type}
 _CUT_SHARE: Final = 64
 """One path in this many ends a pack that is large enough."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pack:
+class Pack(msgspec.Struct, frozen=True):
     """A run of the archive that becomes one chunk.
 
     Attributes:
@@ -46,16 +47,14 @@ class Pack:
         parts = [b"%d %d" % (self.lead_bytes, self.is_last)]
         for entry in self.entries:
             parts.append(
-                b"%b\0%b\0%d %d %b"
-                % (entry.path, entry.target, entry.mode, entry.size_bytes, entry.type.value.encode())
+                b"%b\0%b\0%d %d %b" % (entry.path, entry.target, entry.mode, entry.size_bytes, _TYPE_NAMES[entry.type])
             )
             if entry.metadata is not None:
                 parts.append(header(entry))
         return hashlib.sha256(b"\0\0".join([*parts, *contents])).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Large:
+class Large(msgspec.Struct, frozen=True):
     """The contents of one large file."""
 
     entry: Entry

@@ -9,9 +9,8 @@ pattern becomes a regular expression that looks at each way to match no more tha
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from holdall.core.wildcard import QUOTE, SLASH, SPECIAL, STAR, expression
 
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
 _MARK: Final = "\N{ZERO WIDTH NO-BREAK SPACE}".encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(NamedTuple):
     """One pattern.
 
     Attributes:

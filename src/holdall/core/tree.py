@@ -6,17 +6,17 @@ Entries are ordered by their paths name by name, so that what is in a directory 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from holdall.core.address import Address  # noqa: TC001 - so that whoever asks for the types of an entry gets them
 from holdall.errors import TreeError, UnsafeTreeError
 from holdall.limits.snapshot import NAME_BYTES_MAX, PATH_BYTES_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from holdall.core.address import Address
 
 EXECUTABLE: Final = 0o100
 _NO_NAMES: Final = frozenset({b"", b".", b".."})
@@ -34,8 +34,7 @@ class Type(Enum):
     __hash__ = object.__hash__
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
+class Metadata(msgspec.Struct, frozen=True, gc=False):
     """What is kept of an entry besides its contents when asked to.
 
     Attributes:
@@ -55,8 +54,7 @@ class Metadata:
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):  # made by the million, at a tenth of a dataclass's cost
     """One entry of a tree.
 
     Attributes:
@@ -75,10 +73,10 @@ class Entry:
     size_bytes: int = 0
     content: Address | None = None
     target: bytes = b""
-    metadata: Metadata | None = field(default=None)
+    metadata: Metadata | None = None
 
     def read(self, content: Address, size_bytes: int, mode: int) -> Entry:
-        """The same file, its contents known; what `dataclasses.replace` does, at a third of its cost."""
+        """The same file, its contents known."""
         return Entry(self.path, self.type, mode, size_bytes, content, self.target, self.metadata)
 
     @property

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+import msgspec
 
 from holdall.core.address import Address
 from holdall.core.packing import Large, Pack, is_large, pack_bytes, segments
@@ -23,7 +23,7 @@ from holdall.snapshot.walk import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
     from holdall.core.codec import Codec
     from holdall.core.tree import Entry
@@ -48,8 +48,7 @@ class UnreadableError(Exception):
         self.reason = reason
 
 
-@dataclass(slots=True)
-class _Run:
+class _Run(msgspec.Struct):
     """The chunks of a large file so far, in their order."""
 
     chunks: list[Chunk]
@@ -57,8 +56,7 @@ class _Run:
     read_ns: int = 0
 
 
-@dataclass(slots=True)
-class Built:
+class Built(msgspec.Struct):
     """A chunk of the archive.
 
     Attributes:
@@ -78,7 +76,7 @@ class Built:
     kept: tuple[Row, ...] = ()
 
 
-_Step: TypeAlias = "Future[Built]"
+_Step: TypeAlias = "Future[Built] | Built"
 
 
 class Builder:
@@ -132,10 +130,11 @@ class Builder:
                 yield self._came(under_way.popleft())
         finally:
             for step in under_way:
-                step.cancel()
+                if not isinstance(step, Built):
+                    step.cancel()
 
     def _came(self, step: _Step) -> Built:
-        built = step.result()
+        built = step if isinstance(step, Built) else step.result()
         if self._lost:
             self._check_links(built.entries)
         if built.run is not None:
@@ -161,9 +160,10 @@ class Builder:
             if isinstance(segment, Large):
                 yield from self._large(self._found.pop(segment.entry.path))
                 continue
-            found = {entry.path: self._found.pop(entry.path) for entry in segment.entries if _is_small(entry)}
-            known = self._known(segment, found)
-            yield self._executor.submit(self._pack, segment, found) if known is None else _done(known)
+            found, self._found = self._found, {}
+            if (large := _large_of(segment.entries)) is not None:
+                self._found[large.path] = found.pop(large.path)  # its contents come next
+            yield self._known(segment, found) or self._executor.submit(self._pack, segment, found)
 
     def _noted(self, tree: Iterable[Found]) -> Iterator[Entry]:
         """The tree's entries, each with its file's signature kept until its segment is built."""
@@ -199,6 +199,7 @@ class Builder:
         """What the pack became when nothing in it was different."""
         entries: list[Entry] = []
         rows: list[Row] = []
+        contents: list[Address] = []
         for entry in pack.entries:
             file = found.get(entry.path)
             if file is None or file.signature is None:
@@ -208,8 +209,9 @@ class Builder:
             if row is None:
                 return None
             rows.append(row)
-            entries.append(entry.read(row.content, entry.size_bytes, entry.mode))
-        key = pack.key(row.content for row in rows)
+            contents.append(row.content)
+            entries.append(entry.read(contents[-1], entry.size_bytes, entry.mode))
+        key = pack.key(contents)
         chunk = self._cache.pack(key)
         if chunk is None:
             return None
@@ -239,7 +241,7 @@ class Builder:
             contents.append(read.data)
             if read.signature is not None and read.entry.content is not None:
                 rows += file_row(entry.path, read.signature, read.entry.content, read.read_ns)
-        made = replace(pack, entries=tuple(entries))
+        made = Pack(pack.lead_bytes, tuple(entries), pack.is_last)
         raw = pack_bytes(made, contents)
         data = self._codec.compress(raw)
         chunk = Chunk(bytes(Address.of(data)), len(raw))
@@ -269,7 +271,7 @@ class Builder:
                     at += len(waiting)
                 waiting = raw
             run.signature = file.signature
-            done = replace(found.entry, content=file.content)
+            done = found.entry.read(file.content, found.entry.size_bytes, found.entry.mode)
             yield self._executor.submit(self._chunk, found, run, waiting, at, (done,))
         except OSError as error:
             raise UnreadableError(path, error.strerror or str(error)) from error
@@ -286,12 +288,12 @@ class Builder:
         return LargeFile(fd, found.entry)
 
     def _known_chunks(self, found: Found, known: Row) -> Iterator[_Step]:
-        at = 0
+        entry, at = found.entry, 0
         for number, chunk in enumerate(known.chunks, start=1):
             is_last = number == len(known.chunks)
-            entries = (replace(found.entry, content=known.content),) if is_last else ()
+            entries = (entry.read(known.content, entry.size_bytes, entry.mode),) if is_last else ()
             again = partial(self._read_again, found, chunk, at)
-            yield _done(Built(chunk, None, again, entries, kept=(known,) if is_last else ()))
+            yield Built(chunk, None, again, entries, kept=(known,) if is_last else ())
             at += chunk.size_bytes
 
     def _chunk(self, found: Found, run: _Run, raw: bytes, at: int, entries: tuple[Entry, ...] = ()) -> Built:
@@ -323,17 +325,11 @@ class Builder:
         return data
 
 
-def _done(built: Built) -> _Step:
-    """A step that had nothing to do."""
-    step: _Step = Future()
-    step.set_result(built)
-    return step
-
-
-def _is_small(entry: Entry) -> bool:
-    return entry.type is Type.FILE and not is_large(entry)
+def _large_of(entries: tuple[Entry, ...]) -> Entry | None:
+    """The large file that a pack ends before, whose header is the last thing in it; None where there is none."""
+    return entries[-1] if entries and is_large(entries[-1]) else None
 
 
 def _indexed(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
-    """Without the large files, whose contents are not known yet."""
-    return tuple(entry for entry in entries if not is_large(entry))
+    """Without the large file, whose contents are not known yet."""
+    return entries if _large_of(entries) is None else entries[:-1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from holdall.snapshot.reading import THREADS
 from holdall.snapshot.restoring import Restoration
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
     from holdall.snapshot.reading import CommitReader
 
 
-@dataclass(slots=True)
-class Report:
+class Report(msgspec.Struct):
     """What a checkout did.
 
     Attributes:
@@ -38,11 +38,10 @@ class Report:
     files_bytes: int = 0
     left: int = 0
     deleted: int = 0
-    troubles: list[str] = field(default_factory=list)
+    troubles: list[str] = []
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
     """How a commit is to be restored.
 
     Attributes:

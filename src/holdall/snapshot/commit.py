@@ -1,6 +1,6 @@
 """A tree into a store, under one address.
 
-The chunks go first, then the index and the sizes, the manifest last: no address exists before all that it names is
+Chunks and parts of the index go first, then the index, the manifest last: no address exists before all that it names is
 durable. Nothing is sent that the store has; an interrupted commit that is run again asks anew, and goes on there.
 """
 
@@ -10,8 +10,9 @@ import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from holdall.core.address import Address
 from holdall.core.codec import Codec
@@ -44,8 +45,7 @@ if TYPE_CHECKING:
 _THREADS: Final = max(2, min(8, os.cpu_count() or 2))
 
 
-@dataclass(slots=True)
-class Report:
+class Report(msgspec.Struct):
     """What a commit did.
 
     Attributes:
@@ -66,7 +66,7 @@ class Report:
     depth: int = 1
     sent_chunks: int = 0
     sent_bytes: int = 0
-    skipped: list[Skipped] = field(default_factory=list)
+    skipped: list[Skipped] = []
 
 
 class Committer:
@@ -189,29 +189,29 @@ class _Upload:
             parts += [part for part in map(self._index.add, built.entries) if part is not None]
         report.chunks += len(batch)
         compressed = [self._codec.compress(part) for part in parts]
-        self._index_parts += map(Address.of, compressed)
-        lacking = await self._lacking(by_address)
+        named = [Address.of(part) for part in compressed]
+        self._index_parts += named
+        found = dict(zip(named, compressed, strict=True))
+        lacking = await self._lacking([*by_address, *found])
         loop = asyncio.get_running_loop()
-        data = [
-            found
-            if (found := by_address[address].data) is not None
-            else await loop.run_in_executor(None, by_address[address].rebuild)
-            for address in lacking
-        ]
-        await self._send(data, lacking)
-        await self._put(compressed)
+        for address in lacking:
+            if address not in found:
+                built = by_address[address]
+                data = built.data
+                found[address] = await loop.run_in_executor(None, built.rebuild) if data is None else data
+        await self._send([found[address] for address in lacking], lacking)
 
     async def finish(self) -> Address | None:
         """Sends the rest, the manifest last; its address, or None in a dry run."""
         last = self._index.finish()
-        if last is not None:
-            self._index_parts += await self._put([self._codec.compress(last)])
-        parts = nested(self._chunks)
-        members = await self._put(parts) if parts else self._chunks
-        sizes = self._codec.compress(encode_sizes(self._sizes))
-        index, sizes_address = await self._put([burst(self._index_parts), sizes])
-        self._report.depth = 2 if parts else 1
-        manifest = Manifest(self._codec, index, sizes_address, self._report.depth, tuple(members))
+        part = [] if last is None else [self._codec.compress(last)]
+        lists = nested(self._chunks)
+        # All that names nothing that is not durable yet goes at once: each time may cost a sync, or a round trip.
+        sizes, *stored = await self._put([self._codec.compress(encode_sizes(self._sizes)), *part, *lists])
+        members = stored[len(part) :] if lists else self._chunks
+        (index,) = await self._put([burst([*self._index_parts, *stored[: len(part)]])])
+        self._report.depth = 2 if lists else 1
+        manifest = Manifest(self._codec, index, sizes, self._report.depth, tuple(members))
         (address,) = await self._put([manifest.encode()])
         return None if self._dry_run else address
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from holdall.core.codec import Codec
 from holdall.errors import UsageError
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from holdall.stores.base import Store
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommitOptions:
+class CommitOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What is taken of a tree, and how it is kept.
 
     Attributes:

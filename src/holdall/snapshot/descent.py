@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from holdall.limits.snapshot import WALK_DESCRIPTORS_MAX
 
@@ -25,8 +26,7 @@ EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 """Errors that say nothing of a file."""
 
 
-@dataclass(slots=True)
-class Level:
+class Level(msgspec.Struct):
     """A directory on the way down.
 
     Attributes:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+from msgspec.structs import replace
 
 from holdall.core.tree import Type, order
 from holdall.errors import ConflictError
@@ -43,8 +45,7 @@ class Borrower(NamedTuple):
     number: int
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(msgspec.Struct):
     """What is to be done.
 
     Attributes:
@@ -58,11 +59,11 @@ class Plan:
         changes: How many things are to be made, replaced or deleted.
     """
 
-    actions: bytearray = field(default_factory=bytearray)
-    borrowed: dict[bytes, Borrower] = field(default_factory=dict)
-    extras: list[tuple[bytes, bool]] = field(default_factory=list)
-    leftovers: list[bytes] = field(default_factory=list)
-    blocked: list[bytes] = field(default_factory=list)
+    actions: bytearray = msgspec.field(default_factory=bytearray)
+    borrowed: dict[bytes, Borrower] = {}
+    extras: list[tuple[bytes, bool]] = []
+    leftovers: list[bytes] = []
+    blocked: list[bytes] = []
     files_bytes: int = 0
     left: int = 0
     changes: int = 0

@@ -11,7 +11,6 @@ import errno
 import os
 import stat
 import sys
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -40,7 +39,7 @@ _ENCODING: Final = sys.getfilesystemencoding()
 _ERRORS: Final = sys.getfilesystemencodeerrors()
 
 
-class Signature(msgspec.Struct, frozen=True, gc=False):  # made at a tenth of the cost of a dataclass
+class Signature(msgspec.Struct, frozen=True, gc=False):
     """What tells whether a file was changed.
 
     Attributes:
@@ -70,8 +69,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     signature: Signature | None
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(msgspec.Struct, frozen=True):
     """What was left out although nobody asked for that.
 
     Attributes:

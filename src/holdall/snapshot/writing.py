@@ -12,9 +12,10 @@ import hashlib
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
 
 from holdall.core.tree import EXECUTABLE, Type, shown
 from holdall.errors import ConflictError, DamageError
@@ -62,8 +63,7 @@ class Wanted(NamedTuple):
     early: bool = False
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(msgspec.Struct):
     """A file that is being written.
 
     Attributes:

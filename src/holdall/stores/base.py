@@ -18,9 +18,8 @@ For all stores:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, Self, TypeAlias, runtime_checkable
 
 from holdall.errors import NotFoundError, RangeError
 
@@ -44,8 +43,7 @@ class Kind(Enum):
     """Members are single, and Enum's own hash is a Python call; kinds are looked up on the quickest path."""
 
 
-@dataclass(frozen=True, slots=True)
-class Info:
+class Info(NamedTuple):
     """What a store knows of an entry without reading it.
 
     Attributes:
@@ -73,8 +71,7 @@ class _Absent:
     """Write only where nothing is."""
 
 
-@dataclass(frozen=True, slots=True)
-class IfVersion:
+class IfVersion(NamedTuple):
     """Write only over the slot version named."""
 
     version: str
@@ -85,8 +82,7 @@ ABSENT: Final = _Absent()
 Condition: TypeAlias = "_Always | _Absent | IfVersion"
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Part of an entry, as a caller asks for it; the default is all of it.
 
     Attributes:

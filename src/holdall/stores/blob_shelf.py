@@ -38,6 +38,9 @@ _UNREADABLE: Final = {errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.
 _GROUP_BLOBS: Final = 64
 """Blobs that share their syncs; each holds a descriptor until it has its name."""
 
+_SYNCED_ALONE_MAX: Final = 2
+"""So few are synced by themselves: a sync of the file system waits for all that other programs have written, too."""
+
 
 class BlobShelf:
     """The blocking blob calls on one data directory.
@@ -118,7 +121,7 @@ class BlobShelf:
             spool.close()
 
     def put_many(self, blobs: Sequence[bytes]) -> list[Address]:
-        """Stores many blobs, with one sync for the contents of a group and one for its names.
+        """Stores many blobs, with one sync for the contents of a large group and one for the names of any.
 
         Raises:
             TooLargeError: One is more than the store takes.
@@ -142,8 +145,8 @@ class BlobShelf:
                     spools.append((address, spool))
                     spool.keep(data)
                     self._disk.set_mode(spool.fd, BLOB_MODE)
-            if sync:  # those that are there too: their first writer may still be waiting for a sync of its own
-                self._disk.sync_all()
+            if sync:
+                self._sync_contents([spool for _, spool in spools], all_new=len(spools) == len(group))
             journaled = self._shelf.changes.follow() is not None
             for address, spool in spools:
                 if journaled:
@@ -158,6 +161,17 @@ class BlobShelf:
         finally:
             for _, spool in spools:
                 spool.close()
+
+    def _sync_contents(self, spools: list[Spool], *, all_new: bool) -> None:
+        """Makes the contents of a group durable; if not all of it is new, also of what is there already.
+
+        Its first writer may still be waiting for a sync of its own.
+        """
+        if all_new and len(spools) <= _SYNCED_ALONE_MAX:
+            for spool in spools:
+                self._disk.sync_data(spool.fd)
+        else:
+            self._disk.sync_all()
 
     def quarantine(self, address: Address) -> str | None:
         """Takes a blob that does not hash to its address out of the way, and keeps its file under another name.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from dataclasses import replace
 from typing import IO, TYPE_CHECKING
 
 from holdall.errors import DamageError, StoreError
@@ -187,7 +186,7 @@ async def reading_of(
     if info is None:
         info = Info(address, Kind.SLOT, size or 0, "", used_ns=0)
     if not checkable:
-        info = replace(info, kind=Kind.SLOT)  # whatever it is made of, it does not hash to the address
+        info = info._replace(kind=Kind.SLOT)  # whatever it is made of, it does not hash to the address
     start, stop = span.resolve(info.size_bytes)
     if first > start:
         raise StoreError("The server answered another part of the entry than it was asked for.")

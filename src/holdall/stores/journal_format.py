@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from holdall.core.address import Address
 from holdall.limits.stores import JOURNAL_BLOCK_BYTES
@@ -50,8 +49,7 @@ class Change(IntEnum):
     """A slot's file, durable but for its name, was about to be named; it has the revision as its mtime."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One change.
 
     Attributes:

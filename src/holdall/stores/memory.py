@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from holdall.core.address import Address
@@ -252,7 +251,7 @@ class MemoryStore:
         """Restarts the timer of an entry that is there."""
         info, data = self._entries[address]
         now_ns = self._clock_ns()
-        info = replace(info, used_ns=now_ns, expires_ns=self._retention.expires_ns(now_ns))
+        info = info._replace(used_ns=now_ns, expires_ns=self._retention.expires_ns(now_ns))
         self._entries[address] = (info, data)
         return info
 

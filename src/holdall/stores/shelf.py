@@ -169,8 +169,10 @@ class Shelf:
 
     def stat(self, address: Address, *, use: bool) -> Info:
         """Looks at an entry; errors as `open_entry`."""
-        fd, kind, status = self.open_entry(address, use=use)
-        os.close(fd)
+        kind, status = Kind.BLOB, self._blob_status(address, use=use)
+        if status is None:
+            fd, kind, status = self.open_entry(address, use=use)
+            os.close(fd)
         return info_of(address, status, kind, self.retention)
 
     def delete(self, address: Address, *, kind: Kind | None) -> None:
@@ -239,6 +241,21 @@ class Shelf:
         return self.retention.must_record(last_use_ns(status, kind), time.time_ns())
 
     # --- inside ---
+
+    def _blob_status(self, address: Address, *, use: bool) -> os.stat_result | None:
+        """The status of what its mode says is a blob, without opening it; None for what is not known to be one."""
+        with translated():
+            while True:
+                try:
+                    status = self.disk.look(address.name)
+                except FileNotFoundError:
+                    raise _missing(address) from None
+                if kind_of(status) is not Kind.BLOB:
+                    return None
+                if not (use and self.must_record(Kind.BLOB, status)):
+                    return status
+                self._settle(address, use=True)
+                use = False
 
     def _settle(self, address: Address, *, use: bool) -> Kind:
         """Does, under the lock, what `open_entry` could not do without it: classify, wait for an append, touch."""

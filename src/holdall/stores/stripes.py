@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from holdall.core.address import Address
 
@@ -19,8 +18,7 @@ _ADDRESS_IN_STRIPE: Final = 24
 CHANGE_SEQUENCE: Final = 7
 
 
-@dataclass(frozen=True, slots=True)
-class PendingAppend:
+class PendingAppend(NamedTuple):
     """An append that a killed process left unfinished: the slot was `size_bytes` long before it."""
 
     address: Address
