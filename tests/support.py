@@ -109,7 +109,7 @@ class Server:
 
 @contextmanager
 def running_server(
-    data: Path, *options: str, env: Mapping[str, str] | None = None, scheme: str = "http"
+    data: Path, *options: str, env: Mapping[str, str] | None = None, scheme: str = "http", durable: bool = False
 ) -> Iterator[Server]:
     """Runs `holdall serve` on a free port of 127.0.0.1 until the end of the block.
 
@@ -118,13 +118,16 @@ def running_server(
         options: Further words of its command line; a --port among them counts.
         env: Added to its environment.
         scheme: `https` where the options bring a certificate.
+        durable: Whether its writes outlive a loss of power, as by default; the journal for that takes a third of
+            the start.
     """
     ready_read, ready_write = os.pipe()
     port = () if "--port" in options else ("--port", "0")
+    durability = () if durable or "--durability" in options else ("--durability", "os")
     command = [sys.executable, "-m", "holdall", "serve", "--data", str(data), "--host", "127.0.0.1", *port]
     with open(data.parent / f"{data.name}.stderr", "w+b") as log:
         process = subprocess.Popen(
-            [*command, "--ready-fd", str(ready_write), *options],
+            [*command, "--ready-fd", str(ready_write), *durability, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=log,

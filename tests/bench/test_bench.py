@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from bench.__main__ import main
 from bench.ground import is_journaled
 from bench.load import redis
 from bench.process import BenchError, descendants
@@ -150,11 +151,17 @@ def test_the_list_of_rows_is_printed_without_measuring() -> None:
         (["--dir", ".", "--tmpfs"], "--dir and --tmpfs exclude each other."),
     ],
 )
-def test_a_wrong_command_line_gets_a_sentence(arguments: list[str], sentence: str) -> None:
-    done = run_bench(*arguments)
+def test_a_wrong_command_line_gets_a_sentence(
+    arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", *arguments])
 
-    assert done.returncode != 0
-    assert done.stderr.strip().endswith(sentence)
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    said = ended.value.code if isinstance(ended.value.code, str) else capsys.readouterr().err
+    assert ended.value.code not in {0, None}
+    assert said.strip().endswith(sentence)
 
 
 @pytest.mark.parametrize(

@@ -10,18 +10,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support import clean_environment, free_port, need_tool, run_cli, running_server
+from support import clean_environment, free_port, need_tool, running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from cli_harness import Holdall
+
+pytest_plugins = ("cli_harness",)
 
 ADDRESS = re.compile(rb"/[0-9a-f]{64}\.tig\n")
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory tree, which is also the working directory."""
     root = tmp_path / "tree"
     (root / "src").mkdir(parents=True)
+    monkeypatch.chdir(root)
     (root / "src" / "app.py").write_text("print('hello from', open('name').read())\n")
     (root / "name").write_text("holdall")
     (root / ".git").mkdir()
@@ -31,32 +37,37 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> dict[str, str]:
-    return {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""}
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, holdall: Holdall, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    del holdall  # it must have cleared the environment first
+    home = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": ""}
+    monkeypatch.delenv("HOLDALL_REF_SECRET", raising=False)
+    for name, value in home.items():
+        monkeypatch.setenv(name, value)
+    return home
 
 
-def test_the_address_alone_is_on_standard_output(tmp_path: Path, tree: Path, home: dict[str, str]) -> None:
-    done = run_cli("commit", tree, "--store", tmp_path / "store", env=home)
+def test_the_address_alone_is_on_standard_output(tmp_path: Path, tree: Path, holdall: Holdall) -> None:
+    done = holdall("commit", tree, "--store", tmp_path / "store")
 
-    assert done.returncode == 0
-    assert ADDRESS.fullmatch(done.stdout)
-    assert done.stderr.startswith(b"holdall: 4 entries, ")
+    assert done.code == 0
+    assert ADDRESS.fullmatch(done.out)
+    assert done.err.startswith("holdall: 4 entries, ")
 
 
-def test_json_tells_what_was_done(tmp_path: Path, tree: Path, home: dict[str, str]) -> None:
-    first = json.loads(run_cli("commit", tree, "--store", tmp_path / "store", "--json", env=home).stdout)
-    again = json.loads(run_cli("commit", tree, "--store", tmp_path / "store", "--json", env=home).stdout)
+def test_json_tells_what_was_done(tmp_path: Path, tree: Path, holdall: Holdall) -> None:
+    first = json.loads(holdall("commit", tree, "--store", tmp_path / "store", "--json").out)
+    again = json.loads(holdall("commit", tree, "--store", tmp_path / "store", "--json").out)
 
     assert set(first) == {"address", "entries", "size_bytes", "chunks", "sent_chunks", "sent_bytes", "skipped"}
     assert (first["entries"], first["skipped"], again["sent_bytes"]) == (4, [], 0)
     assert again["address"] == first["address"]
 
 
-def test_what_is_left_out_is_what_was_asked_for(tmp_path: Path, tree: Path, home: dict[str, str]) -> None:
+def test_what_is_left_out_is_what_was_asked_for(tmp_path: Path, tree: Path, holdall: Holdall) -> None:
     def entries(*options: str) -> int:
-        done = run_cli("commit", tree, "--store", tmp_path / "store", "--json", *options, env=home)
-        return int(json.loads(done.stdout)["entries"])
+        done = holdall("commit", tree, "--store", tmp_path / "store", "--json", *options)
+        return int(json.loads(done.out)["entries"])
 
     assert entries() == 4
     assert entries("--no-ignore") == 7
@@ -64,13 +75,13 @@ def test_what_is_left_out_is_what_was_asked_for(tmp_path: Path, tree: Path, home
     assert entries("--exclude", "/src/") == 2
 
 
-def test_the_printed_lines_fetch_and_run_it(tmp_path: Path, tree: Path, home: dict[str, str]) -> None:
+def test_the_printed_lines_fetch_and_run_it(tmp_path: Path, tree: Path, holdall: Holdall) -> None:
     need_tool("curl")
     need_tool("zstd")
     with running_server(tmp_path / "data", "--quiet") as server:
-        done = run_cli("commit", tree, "--store", server.url, "--run", "python3 src/app.py", env=home)
-        assert done.returncode == 0
-        _, shell, docker, cluster = done.stdout.decode().splitlines()
+        done = holdall("commit", tree, "--store", server.url, "--run", "python3 src/app.py")
+        assert done.code == 0
+        _, shell, docker, cluster = done.out.decode().splitlines()
         ran = subprocess.run(["sh", "-c", shell], cwd=tmp_path, capture_output=True, check=True)
 
     assert ran.stdout == b"hello from holdall\n"
@@ -78,30 +89,37 @@ def test_the_printed_lines_fetch_and_run_it(tmp_path: Path, tree: Path, home: di
     assert cluster.startswith("kubectl run ")
 
 
-def test_a_ref_keeps_the_commits_in_order(tmp_path: Path, tree: Path, home: dict[str, str]) -> None:
+def test_a_ref_keeps_the_commits_in_order(
+    tmp_path: Path, tree: Path, holdall: Holdall, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = ("--store", tmp_path / "store")
     made = []
     for number in range(3):
         (tree / "name").write_text(str(number))
-        done = run_cli("commit", tree, *store, "--ref", "nightly", "-m", f"number\n{number}", "-q", env=home)
-        made.append(done.stdout.decode().strip())
-    shown = run_cli("log", "nightly", *store, env=home).stdout.decode().splitlines()
-    documents = [json.loads(line) for line in run_cli("log", "nightly", *store, "--json", env=home).stdout.splitlines()]
+        done = holdall("commit", tree, *store, "--ref", "nightly", "-m", f"number\n{number}", "-q")
+        made.append(done.out.decode().strip())
+    shown = holdall("log", "nightly", *store).out.decode().splitlines()
+    documents = [json.loads(line) for line in holdall("log", "nightly", *store, "--json").out.splitlines()]
 
     assert [line.split("  ")[0] for line in shown] == made[::-1]
     assert shown[0].endswith("  number\\n2")
     assert [found["message"] for found in documents] == [f"number\n{number}" for number in (2, 1, 0)]
-    assert len(run_cli("log", "nightly", *store, "-n", "2", env=home).stdout.splitlines()) == 2
-    assert run_cli("log", "weekly", *store, env=home).returncode == 3
-    assert run_cli("log", "nightly", *store, env=home | {"HOLDALL_REF_SECRET": "another"}).returncode == 3
+    assert len(holdall("log", "nightly", *store, "-n", "2").out.splitlines()) == 2
+    assert holdall("log", "weekly", *store).code == 3
     secret = tmp_path / "home" / ".config" / "holdall" / "ref-secret"
     assert secret.stat().st_mode & 0o777 == 0o600
-    given = home | {"HOLDALL_REF_SECRET": secret.read_text().strip(), "HOME": str(tmp_path / "other home")}
-    assert run_cli("log", "nightly", *store, env=given).stdout.decode().splitlines() == shown
+    monkeypatch.setenv("HOLDALL_REF_SECRET", "another")
+    assert holdall("log", "nightly", *store).code == 3
+    monkeypatch.setenv("HOLDALL_REF_SECRET", secret.read_text().strip())
+    monkeypatch.setenv("HOME", str(tmp_path / "other home"))
+    assert holdall("log", "nightly", *store).out.decode().splitlines() == shown
 
 
-def test_two_who_commit_at_once_both_leave_their_entry(tmp_path: Path, tree: Path, home: dict[str, str]) -> None:
+def test_two_who_commit_at_once_both_leave_their_entry(
+    tmp_path: Path, tree: Path, holdall: Holdall, home: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = home | {"HOLDALL_REF_SECRET": "shared"}
+    monkeypatch.setenv("HOLDALL_REF_SECRET", "shared")
     with running_server(tmp_path / "data", "--quiet") as server:
         command = [sys.executable, "-m", "holdall", "commit", str(tree), "--store", server.url, "--ref", "both", "-q"]
         running = [
@@ -109,7 +127,7 @@ def test_two_who_commit_at_once_both_leave_their_entry(tmp_path: Path, tree: Pat
             for number in range(4)
         ]
         assert [process.wait() for process in running] == [0] * 4
-        lines = run_cli("log", "both", "--store", server.url, "--json", env=given).stdout.splitlines()
+        lines = holdall("log", "both", "--store", server.url, "--json").out.splitlines()
 
     assert sorted(json.loads(line)["message"] for line in lines) == ["0", "1", "2", "3"]
 
@@ -117,20 +135,20 @@ def test_two_who_commit_at_once_both_leave_their_entry(tmp_path: Path, tree: Pat
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["nothere"], 2, b"cannot be read as a directory"),
-        ([".", "--message", "without a ref"], 2, b"--message goes with --ref"),
-        ([".", "--codec", "lzma"], 2, b"codec"),
-        ([".", "--store", "http://127.0.0.1:{port}"], 6, b"does not accept connections"),
-        ([".", "--ref", ""], 2, b"name of a ref"),
+        (["nothere"], 2, "cannot be read as a directory"),
+        ([".", "--message", "without a ref"], 2, "--message goes with --ref"),
+        ([".", "--codec", "lzma"], 2, "codec"),
+        ([".", "--store", "http://127.0.0.1:{port}"], 6, "does not accept connections"),
+        ([".", "--ref", ""], 2, "name of a ref"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
-    tree: Path, home: dict[str, str], words: list[str], code: int, said: bytes
+    tree: Path, holdall: Holdall, words: list[str], code: int, said: str
 ) -> None:
     words = [word.format(port=free_port()) for word in words]
     store = [] if "--store" in words else ["--store", str(tree.parent / "store")]
-    done = run_cli("commit", *words, *store, env=home, cwd=tree)
+    done = holdall("commit", *words, *store)
 
-    assert (done.returncode, done.stdout) == (code, b"")
-    assert said in done.stderr
-    assert done.stderr.splitlines()[-1].startswith(b"holdall: ")
+    assert (done.code, done.out) == (code, b"")
+    assert said in done.err
+    assert done.err.splitlines()[-1].startswith("holdall: ")

@@ -100,7 +100,7 @@ class Session:
             del words[at : at + 2]
         self._servers.close()
         options = words if "--port" in words else ["--port", self._port, *words]
-        self._servers.enter_context(running_server(data, *options, env=env))
+        self._servers.enter_context(running_server(data, *options, env=env, durable=True))
         shown = data.with_name(f"{data.name}.stderr").read_text(encoding="utf-8")
         return self._as_shown(shown).strip("\n")
 

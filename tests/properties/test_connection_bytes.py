@@ -82,7 +82,9 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("bytes") / "data", "--quiet", "--max-size", "64KiB") as found:
+    with running_server(
+        tmp_path_factory.mktemp("bytes") / "data", "--quiet", "--max-size", "64KiB", durable=True
+    ) as found:
         with Wire(found.port) as wire:
             wire.send(request("PUT", "/", BLOB)).answer("PUT")
         yield found

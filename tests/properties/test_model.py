@@ -7,8 +7,11 @@ from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+from holdall.limits import MIB
+from holdall.stores import journal
 from holdall.stores.directory import DirectoryStore, Durability
 from holdall.stores.memory import MemoryStore
 from holdall.testing.model import StoreMachine
@@ -66,6 +69,13 @@ class DirectoryMachine(StoreMachine):
 class JournaledDirectoryMachine(DirectoryMachine):
     durability = Durability.SYNC
     journal = True
+
+    @asynccontextmanager
+    async def open_store(self) -> AsyncIterator[Store]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(journal, "JOURNAL_SEGMENT_BYTES", MIB)  # soon full, and soon made
+            async with super().open_store() as store:
+                yield store
 
 
 TestMemoryModel = MemoryMachine.TestCase

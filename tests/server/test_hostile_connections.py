@@ -27,7 +27,7 @@ LARGE = random.Random(8).randbytes(8 * MIB)
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("connections") / "data", "--quiet") as found:
+    with running_server(tmp_path_factory.mktemp("connections") / "data", "--quiet", durable=True) as found:
         assert ask(found.port, request("PUT", "/", BLOB), "PUT").status == 200
         assert ask(found.port, request("PUT", "/", LARGE), "PUT").status == 200
         yield found
@@ -37,7 +37,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with little patience."""
     times = ("--header-timeout", "600ms", "--stall-timeout", "600ms", "--idle-timeout", "1s")
-    with running_server(tmp_path_factory.mktemp("hasty") / "data", "--quiet", *times) as found:
+    with running_server(tmp_path_factory.mktemp("hasty") / "data", "--quiet", *times, durable=True) as found:
         assert ask(found.port, request("PUT", "/", BLOB), "PUT").status == 200
         assert ask(found.port, request("PUT", "/", LARGE), "PUT").status == 200
         yield found

@@ -53,7 +53,7 @@ def crowd(server: Server, size: int, receive_bytes: int | None = None) -> Iterat
 
 
 def test_memory_is_bounded_under_idle_and_slow_connections(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", "--quiet") as server:
+    with running_server(tmp_path / "data", "--quiet", durable=True) as server:
         assert ask(server.port, request("PUT", "/", BLOB), "PUT").status == 200
         before = held(server)
         with crowd(server, 1000) as idle, crowd(server, 200, 4096) as readers, crowd(server, 200) as writers:
@@ -88,7 +88,7 @@ def test_memory_is_bounded_under_idle_and_slow_connections(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("target", ["/-/health", path_of(b"small")])
 def test_a_flood_of_requests_on_one_connection_is_answered_in_order(tmp_path: Path, target: str) -> None:
-    with running_server(tmp_path / "data", "--quiet") as server:
+    with running_server(tmp_path / "data", "--quiet", durable=True) as server:
         assert ask(server.port, request("PUT", "/", b"small"), "PUT").status == 200
         with Wire(server.port) as wire:
             turn = request("GET", target) + request("POST", "/kv", b"key") + request("HEAD", target)
@@ -111,7 +111,7 @@ def test_a_flood_of_requests_on_one_connection_is_answered_in_order(tmp_path: Pa
     ids=["small reads", "a large read", "a large read and a large write", "a large read and a spooled write"],
 )
 def test_a_flood_behind_an_answer_that_is_not_read_is_not_taken_in(tmp_path: Path, start: bytes) -> None:
-    with running_server(tmp_path / "data", "--quiet", "--stall-timeout", "2s") as server:
+    with running_server(tmp_path / "data", "--quiet", "--stall-timeout", "2s", durable=True) as server:
         for blob in (BLOB, LARGE):
             assert ask(server.port, request("PUT", "/", blob), "PUT").status == 200
         with Wire(server.port, receive_bytes=4096) as wire:
@@ -124,7 +124,7 @@ def test_a_flood_behind_an_answer_that_is_not_read_is_not_taken_in(tmp_path: Pat
 
 
 def test_one_connection_too_many_is_503_and_the_others_are_served(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", "--quiet", "--max-connections", "5") as server:
+    with running_server(tmp_path / "data", "--quiet", "--max-connections", "5", durable=True) as server:
         with crowd(server, 5) as wires:
             for wire in wires:
                 assert wire.send(request("GET", "/-/health")).answer() is not None
@@ -151,7 +151,7 @@ def test_a_write_behind_an_answer_that_ends_the_connection_leaves_no_descriptor(
     data = tmp_path / "data"
     data.mkdir()
     (data / "apikey").write_text("key")
-    with running_server(data, "--quiet") as server:
+    with running_server(data, "--quiet", durable=True) as server:
         before = held(server)
         for _ in range(10):
             # HTTP/1.0 has no chunks, so the end of the listing is the end of the connection.
@@ -181,7 +181,7 @@ def test_a_write_behind_an_answer_that_ends_the_connection_leaves_no_descriptor(
     ids=["no Host", "half a head", "nonsense", "a read", "half a write"],
 )
 def test_connections_that_are_gone_take_no_memory(tmp_path: Path, data: bytes) -> None:
-    with running_server(tmp_path / "data", "--quiet") as server:
+    with running_server(tmp_path / "data", "--quiet", durable=True) as server:
         assert ask(server.port, request("PUT", "/", BLOB), "PUT").status == 200
         for _ in range(1000):
             with Wire(server.port) as wire:
@@ -192,7 +192,7 @@ def test_connections_that_are_gone_take_no_memory(tmp_path: Path, data: bytes) -
 
 def test_bursts_of_too_many_members_are_refused_and_forgotten(tmp_path: Path) -> None:
     slot = "/" + "5a" * 32 + ".tig"
-    with running_server(tmp_path / "data", "--quiet") as server:
+    with running_server(tmp_path / "data", "--quiet", durable=True) as server:
         assert ask(server.port, request("PUT", slot, f"{slot}\n".encode() * 1500), "PUT").status == 200
         for depth in (2, 8, 8):
             assert ask(server.port, request("GET", f"{slot}?burst={depth}")).status == 400

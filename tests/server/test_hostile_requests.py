@@ -132,7 +132,9 @@ FATAL = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("hostile") / "data", "--quiet", "--max-size", "256KiB") as found:
+    with running_server(
+        tmp_path_factory.mktemp("hostile") / "data", "--quiet", "--max-size", "256KiB", durable=True
+    ) as found:
         yield found
 
 

@@ -32,7 +32,7 @@ DEPTH_MAX = 8
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("bursts") / "data", "--workers", "2") as found:
+    with running_server(tmp_path_factory.mktemp("bursts") / "data", "--workers", "2", durable=True) as found:
         yield found
 
 

@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data.mkdir()
     (data / "apikey").write_text("abc\n")
     (data / "apikey").chmod(0o600)
-    with running_server(data) as found:
+    with running_server(data, durable=True) as found:
         yield found
 
 
@@ -64,7 +64,7 @@ def test_a_directory_of_the_original_opens_as_it_is(tmp_path: Path) -> None:
     blobs = {left_by_the_original(data, path_of(held), held): held for held in contents}
     slots = {left_by_the_original(data, fresh_path(), held): held for held in contents}
     (data / "apikey").write_text("abc\n")
-    with running_server(data) as server:
+    with running_server(data, durable=True) as server:
         for kind, entries, mode in (("blob", blobs, 0o444), ("slot", slots, 0o644)):
             for path, held in entries.items():
                 assert mode_of(data / path[1:]) == 0o600
@@ -146,7 +146,7 @@ def test_no_other_file_is_ever_listed_read_written_or_deleted(tmp_path: Path) ->
     os.mkfifo(data / names["fifo"])
     before = {path.name: path.lstat().st_ino for path in data.iterdir()}
 
-    with running_server(data, "--retention", "500ms", "--sweep-interval", "50ms") as server:
+    with running_server(data, "--retention", "500ms", "--sweep-interval", "50ms", durable=True) as server:
         mine = put(server, "/?apikey=abc", b"mine").body.decode()
         for name in names.values():
             assert [
@@ -177,7 +177,7 @@ def sweeps(server: Server) -> float:
 
 def test_a_stopped_server_leaves_plain_files_with_their_modes_and_nothing_else_of_weight(tmp_path: Path) -> None:
     slot = fresh_path()
-    with running_server(tmp_path / "data") as server:
+    with running_server(tmp_path / "data", durable=True) as server:
         put(server, "/", b"blob")
         put(server, slot, b"value")
         put(server, "/", LARGE)

@@ -19,7 +19,9 @@ MAX_BYTES = 300_000
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("limits") / "data", "--max-size", str(MAX_BYTES)) as found:
+    with running_server(
+        tmp_path_factory.mktemp("limits") / "data", "--max-size", str(MAX_BYTES), durable=True
+    ) as found:
         yield found
 
 

@@ -22,7 +22,7 @@ KINDS = ("blob", "slot", "burst")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("ranges") / "data") as found:
+    with running_server(tmp_path_factory.mktemp("ranges") / "data", durable=True) as found:
         yield found
 
 

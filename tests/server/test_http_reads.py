@@ -31,7 +31,7 @@ SLOT_HEADERS = BLOB_HEADERS | {"cache-control": "no-store", "x-holdall-kind": "s
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("reads") / "data") as found:
+    with running_server(tmp_path_factory.mktemp("reads") / "data", durable=True) as found:
         yield found
 
 

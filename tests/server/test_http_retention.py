@@ -46,7 +46,7 @@ def used_ns(server: Server, path: str) -> int:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A retention of two seconds, of which uses a sixty-fourth apart are written down; nothing is swept meanwhile."""
     data = tmp_path_factory.mktemp("timers") / "data"
-    with running_server(data, "--retention", "2s", "--sweep-interval", "1h") as found:
+    with running_server(data, "--retention", "2s", "--sweep-interval", "1h", durable=True) as found:
         yield found
 
 
@@ -147,7 +147,7 @@ def test_a_hot_blob_is_written_down_as_used_as_soon_as_any(server: Server) -> No
 
 
 def test_what_is_not_used_expires_and_what_is_used_stays(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", "--retention", "1500ms", *OFTEN) as server:
+    with running_server(tmp_path / "data", "--retention", "1500ms", *OFTEN, durable=True) as server:
         kept, kept_slot = stored(server, b"kept"), set_slot(server, b"kept")
         small, large, slot = stored(server, b"small"), stored(server, fresh_bytes(100_000)), set_slot(server, b"slot")
         looked_at = stored(server, b"looked at with chtimes=0")
@@ -179,7 +179,7 @@ def test_a_restart_deletes_nothing_before_a_retention_has_passed(tmp_path: Path)
         (data / name).write_bytes(b"%d" % number)
         os.utime(data / name, (LONG_AGO_SECONDS, LONG_AGO_SECONDS))
     started = time.time()
-    with running_server(data, "--retention", "1500ms", *OFTEN) as server:
+    with running_server(data, "--retention", "1500ms", *OFTEN, durable=True) as server:
         wait_until(lambda: counted(server, "holdall_sweeps_total") >= 2, "two sweeps are over")
         left = sorted(path.name for path in data.iterdir() if path.suffix == ".tig")
 
@@ -195,7 +195,7 @@ def test_retention_off_never_deletes(tmp_path: Path) -> None:
     for number, name in enumerate(names):
         (data / name).write_bytes(b"%d" % number)
         os.utime(data / name, (LONG_AGO_SECONDS, LONG_AGO_SECONDS))
-    with running_server(data, "--retention", "off", *OFTEN) as server:
+    with running_server(data, "--retention", "off", *OFTEN, durable=True) as server:
         wait_until(lambda: counted(server, "holdall_sweeps_total") >= 3, "three sweeps are over")
 
         assert sorted(path.name for path in data.iterdir() if path.suffix == ".tig") == sorted(names)
@@ -209,7 +209,10 @@ def test_retention_off_never_deletes(tmp_path: Path) -> None:
 @pytest.fixture
 def hot(tmp_path: Path) -> Iterator[tuple[Server, str, Callable[[], list[int]]]]:
     """Two workers that both have a blob hot, its path, and a way to read it over connections to both."""
-    with running_server(tmp_path / "data", "--workers", "2", env={"APIKEY": "abc"}) as server, ExitStack() as stack:
+    with (
+        running_server(tmp_path / "data", "--workers", "2", env={"APIKEY": "abc"}, durable=True) as server,
+        ExitStack() as stack,
+    ):
         path = put(server, "/?apikey=abc", b"hot").body.decode()
         connections = [stack.enter_context(connected(server)) for _ in range(12)]
 
@@ -243,7 +246,7 @@ def test_what_was_removed_by_hand_is_soon_served_no_more(hot: tuple[Server, str,
 
 
 def test_a_server_without_a_cache_answers_the_same(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", "--cache-size", "0") as server:
+    with running_server(tmp_path / "data", "--cache-size", "0", durable=True) as server:
         path = stored(server, b"never hot")
 
         assert [get(server, path).brief for _ in range(3)] == [(200, b"never hot")] * 3

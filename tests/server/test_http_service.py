@@ -39,7 +39,9 @@ ORIGIN = "https://app.example.com"
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["1 worker", "2 workers"])
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("service") / "data", "--workers", str(request.param)) as found:
+    with running_server(
+        tmp_path_factory.mktemp("service") / "data", "--workers", str(request.param), durable=True
+    ) as found:
         yield found
 
 

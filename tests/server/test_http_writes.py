@@ -24,7 +24,7 @@ SIZES = pytest.mark.parametrize("size_bytes", [0, 1, 65_536, 65_537, 3_000_001])
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("writes") / "data") as found:
+    with running_server(tmp_path_factory.mktemp("writes") / "data", durable=True) as found:
         yield found
 
 

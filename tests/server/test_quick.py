@@ -11,7 +11,6 @@ from wire import Wire, path_of, request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from support import Server
     from wire import Answer
@@ -31,9 +30,11 @@ LIKE_AN_ADDRESS = {
 }
 
 
-@pytest.fixture(params=["0", "8M"], ids=["no cache", "cache"])
-def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
-    with running_server(tmp_path / "data", "--quiet", "--cache-size", request.param) as running:
+@pytest.fixture(scope="module", params=["0", "8M"], ids=["no cache", "cache"])
+def server(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Server]:
+    with running_server(
+        tmp_path_factory.mktemp("quick") / "data", "--quiet", "--cache-size", request.param, durable=True
+    ) as running:
         with Wire(running.port) as wire:
             for data in (BLOB, OTHER):
                 wire.send(_put(data)).answer("PUT")

@@ -34,7 +34,9 @@ _T = TypeVar("_T")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("races") / "data", "--workers", "3", "--retention", "off") as server:
+    with running_server(
+        tmp_path_factory.mktemp("races") / "data", "--workers", "3", "--retention", "off", durable=True
+    ) as server:
         yield server
 
 
@@ -273,5 +275,5 @@ def test_a_sweep_never_deletes_what_was_just_used(tmp_path_factory: pytest.TempP
                         pass
             return sum(reads)
 
-    with running_server(tmp_path_factory.mktemp("sweep") / "data", *options) as server:
+    with running_server(tmp_path_factory.mktemp("sweep") / "data", *options, durable=True) as server:
         assert asyncio.run(race(server)) > 100

@@ -130,7 +130,7 @@ def test_a_full_disk_is_507_and_nothing_is_lost_or_kept(
     tmp_path: Path, kind: Callable[[Path], AbstractContextManager[Path]]
 ) -> None:
     large, kept = os.urandom(6 * MIB), {}
-    with kind(tmp_path) as disk, running_server(disk, "--quiet") as server:
+    with kind(tmp_path) as disk, running_server(disk, "--quiet", durable=True) as server:
         assert put(server, b"a slot's value", SLOT) == 200
         assert put(server, b"stored before") == 200
         ballast = fill(disk, 4 * MIB)
@@ -168,11 +168,11 @@ def test_a_full_disk_is_507_and_nothing_is_lost_or_kept(
 
 def test_a_server_starts_on_a_full_disk_and_serves_it(tmp_path: Path) -> None:
     with journaled_disk(tmp_path) as disk:
-        with running_server(disk, "--quiet") as server:
+        with running_server(disk, "--quiet", durable=True) as server:
             assert put(server, b"stored before") == 200
             assert server.stop() == 0
         ballast = fill(disk, 0)
-        with running_server(disk, "--quiet") as server:
+        with running_server(disk, "--quiet", durable=True) as server:
             assert got(server, path_of(b"stored before")) == (200, b"stored before")
             assert put(server, b"stored while full") == 507
             ballast.unlink()
@@ -219,12 +219,12 @@ def store_all(server: Server) -> None:
 
 def test_a_server_on_a_read_only_disk_serves_what_is_there(tmp_path: Path) -> None:
     with journaled_disk(tmp_path) as disk:
-        with running_server(disk, "--quiet") as server:
+        with running_server(disk, "--quiet", durable=True) as server:
             store_all(server)
             assert server.stop() == 0
         before = names(server.data)
         run("mount", "-o", "remount,ro", disk)
-        with running_server(disk, "--quiet") as server:
+        with running_server(disk, "--quiet", durable=True) as server:
             assert all_reads(server) == EVERY_READ
             assert all_writes(server) == [503] * 8
             assert all_reads(server) == EVERY_READ
@@ -232,7 +232,7 @@ def test_a_server_on_a_read_only_disk_serves_what_is_there(tmp_path: Path) -> No
 
             run("mount", "-o", "remount,rw", disk)  # what was opened alone shares no locks with what opens it now
             assert all_writes(server) == [503] * 8
-            with running_server(disk, "--quiet") as other:
+            with running_server(disk, "--quiet", durable=True) as other:
                 assert_well(other)
                 assert all_writes(other) == [200] * 7 + [404]
             assert all_writes(server) == [503] * 6 + [404] * 2  # the slot has been taken since
@@ -240,7 +240,7 @@ def test_a_server_on_a_read_only_disk_serves_what_is_there(tmp_path: Path) -> No
 
 def test_a_disk_that_fails_into_read_only_is_503_for_writes_and_loses_nothing(tmp_path: Path) -> None:
     with journaled_disk(tmp_path) as disk:
-        with running_server(disk, "--quiet") as server:
+        with running_server(disk, "--quiet", durable=True) as server:
             store_all(server)
             before = names(server.data)
             # As the kernel itself does on an error; an ordinary remount is refused while files are open for writing.
@@ -259,14 +259,14 @@ def test_a_disk_that_fails_into_read_only_is_503_for_writes_and_loses_nothing(tm
         run("umount", disk)
         subprocess.run(["e2fsck", "-fy", tmp_path / "image"], capture_output=True, check=False)
         run("mount", "-o", "loop", tmp_path / "image", disk)
-        with running_server(disk, "--quiet") as server:
+        with running_server(disk, "--quiet", durable=True) as server:
             assert all_reads(server) == EVERY_READ
             assert_well(server)
 
 
 def test_a_directory_that_may_not_be_changed_is_503_until_it_may(tmp_path: Path) -> None:
     chattr = need_tool("chattr")
-    with journaled_disk(tmp_path) as disk, running_server(disk, "--quiet") as server:
+    with journaled_disk(tmp_path) as disk, running_server(disk, "--quiet", durable=True) as server:
         store_all(server)
         before = names(server.data)
         run(chattr, "+i", server.data)
@@ -286,7 +286,7 @@ def test_a_directory_that_may_not_be_changed_is_503_until_it_may(tmp_path: Path)
 def test_too_few_descriptors_cost_answers_but_never_the_server(tmp_path: Path) -> None:
     blob = os.urandom(200_000)
     acknowledged: set[str] = set()
-    with running_server(tmp_path / "data", "--quiet") as server:
+    with running_server(tmp_path / "data", "--quiet", durable=True) as server:
         assert put(server, blob) == 200
         assert_well(server)
         before, limit = held(server), len(os.listdir(f"/proc/{server.process.pid}/fd")) + 16
@@ -383,7 +383,7 @@ CUT_SHORT = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("uploads") / "data", "--quiet") as found:
+    with running_server(tmp_path_factory.mktemp("uploads") / "data", "--quiet", durable=True) as found:
         assert put(found, bytes(3 * MIB)) == 200
         assert_well(found)
         yield found
@@ -410,7 +410,7 @@ def test_an_upload_cut_short_leaves_nothing(server: Server, data: bytes, how: st
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_uploads_cut_short_by_the_end_of_the_server_leave_nothing(tmp_path: Path, number: int) -> None:
-    with running_server(tmp_path / "data", "--quiet", "--drain-timeout", "100ms") as server:
+    with running_server(tmp_path / "data", "--quiet", "--drain-timeout", "100ms", durable=True) as server:
         wires = [Wire(server.port).send(data) for data in CUT_SHORT.values()]
         wait_until(lambda: held(server) > len(wires), "the server has them all")
         server.process.send_signal(number)

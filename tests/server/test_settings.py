@@ -42,7 +42,7 @@ def test_the_nearest_naming_of_a_setting_counts(
 ) -> None:
     config = tmp_path / "holdall.toml"
     config.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in file.items()))
-    with running_server(tmp_path / "data", "--config", str(config), *options, env=env) as server:
+    with running_server(tmp_path / "data", "--config", str(config), *options, env=env, durable=True) as server:
         shown = panel(server)
 
     assert shown["retention"].startswith(f"{retention} after its last use an entry is deleted")
@@ -124,7 +124,7 @@ def test_a_start_is_told_on_standard_error_and_the_port_on_the_descriptor_given(
 
 
 def test_quiet_says_nothing(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", "--quiet") as server:
+    with running_server(tmp_path / "data", "--quiet", durable=True) as server:
         assert server.stop() == 0
 
     assert (tmp_path / "data.stderr").read_bytes() == b""

@@ -55,7 +55,7 @@ def log_of(server: Server) -> str:
 @either_signal
 def test_a_stop_finishes_the_upload_under_way_and_exits_with_0(tmp_path: Path, workers: str, number: int) -> None:
     data = fresh_bytes(500_000)
-    with running_server(tmp_path / "data", "--workers", workers) as server:
+    with running_server(tmp_path / "data", "--workers", workers, durable=True) as server:
         with connected(server) as (idle, idle_file), connected(server) as (sock, file):
             idle.sendall(b"GET /-/health HTTP/1.1\r\nHost: x\r\n\r\n")
             assert read_answer(idle_file).status == 200
@@ -79,7 +79,7 @@ def test_a_stop_finishes_the_upload_under_way_and_exits_with_0(tmp_path: Path, w
 @either_number
 def test_a_stop_finishes_the_download_under_way(tmp_path: Path, workers: str) -> None:
     data = bytes(range(256)) * 120_000
-    with running_server(tmp_path / "data", "--workers", workers) as server:
+    with running_server(tmp_path / "data", "--workers", workers, durable=True) as server:
         path = stored(server, data)
         with connected(server) as (sock, file):
             sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
@@ -94,7 +94,7 @@ def test_a_stop_finishes_the_download_under_way(tmp_path: Path, workers: str) ->
 
 @either_number
 def test_a_stop_waits_no_longer_than_it_was_told(tmp_path: Path, workers: str) -> None:
-    with running_server(tmp_path / "data", "--workers", workers, "--drain-timeout", "300ms") as server:
+    with running_server(tmp_path / "data", "--workers", workers, "--drain-timeout", "300ms", durable=True) as server:
         with connected(server) as (sock, file):
             sock.sendall(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n")
             assert read_answer(file).status == 100
@@ -109,7 +109,7 @@ def test_a_stop_waits_no_longer_than_it_was_told(tmp_path: Path, workers: str) -
 
 
 def test_every_worker_sees_what_any_of_them_has_stored(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", "--workers", "4") as server:
+    with running_server(tmp_path / "data", "--workers", "4", durable=True) as server:
         assert len(children_of(server.process.pid)) == 4
         for _ in range(20):
             data = fresh_bytes()
@@ -122,7 +122,7 @@ def test_every_worker_sees_what_any_of_them_has_stored(tmp_path: Path) -> None:
 
 
 def test_a_killed_worker_is_replaced_and_no_write_is_lost(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", "--workers", "2") as server:
+    with running_server(tmp_path / "data", "--workers", "2", durable=True) as server:
         first = children_of(server.process.pid)
         assert len(first) == 2
         paths = [stored(server, b"%d" % number) for number in range(10)]
@@ -140,7 +140,7 @@ def test_a_killed_worker_is_replaced_and_no_write_is_lost(tmp_path: Path) -> Non
 
 
 def test_workers_whose_supervisor_was_killed_end_too(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", "--workers", "2") as server:
+    with running_server(tmp_path / "data", "--workers", "2", durable=True) as server:
         workers = children_of(server.process.pid)
         path = stored(server, b"kept")
 
@@ -152,7 +152,7 @@ def test_workers_whose_supervisor_was_killed_end_too(tmp_path: Path) -> None:
 
 @either_number
 def test_a_second_server_on_the_same_port_is_refused(tmp_path: Path, workers: str) -> None:
-    with running_server(tmp_path / "data", "--workers", workers) as server:
+    with running_server(tmp_path / "data", "--workers", workers, durable=True) as server:
         for second in ("1", "2"):
             done = run_cli("serve", "--data", tmp_path / "other", "--port", str(server.port), "--workers", second)
 
@@ -165,7 +165,10 @@ def test_a_second_server_on_the_same_port_is_refused(tmp_path: Path, workers: st
 
 
 def test_two_servers_may_share_one_directory(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data") as one, running_server(tmp_path / "data", "--workers", "2") as other:
+    with (
+        running_server(tmp_path / "data", durable=True) as one,
+        running_server(tmp_path / "data", "--workers", "2", durable=True) as other,
+    ):
         data = fresh_bytes()
         slot = path_of(data + b"slot")
 

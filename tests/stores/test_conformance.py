@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar
 
@@ -9,6 +10,7 @@ import pytest
 
 from holdall.core.retention import Retention
 from holdall.limits import MIB
+from holdall.stores import journal
 from holdall.stores.directory import DirectoryStore, Durability
 from holdall.stores.encrypted import EncryptedStore
 from holdall.stores.memory import MemoryStore
@@ -24,18 +26,21 @@ if TYPE_CHECKING:
 
     from holdall.stores.base import Store
 
-BODY_BYTES_MAX = 32 * MIB
+BODY_BYTES_MAX = 8 * MIB
+MEMORY_BYTES_MAX = 32 * MIB
+REPEATS = 5 if "HOLDALL_TEST_LONG" in os.environ else 1
 SHORT = Retention(length_ns=64_000_000)
 """So short that a use is written down a millisecond after the last."""
 
 
 class TestMemoryStore(StoreConformance):
     shows_use = True
-    body_bytes_max = BODY_BYTES_MAX
+    repeats = REPEATS
+    body_bytes_max = MEMORY_BYTES_MAX
 
     @asynccontextmanager
     async def open_store(self) -> AsyncIterator[Store]:
-        store = MemoryStore(size_bytes_max=BODY_BYTES_MAX)
+        store = MemoryStore(size_bytes_max=MEMORY_BYTES_MAX)
         try:
             yield store
         finally:
@@ -45,6 +50,7 @@ class TestMemoryStore(StoreConformance):
 class DirectoryConformance(StoreConformance):
     lasting = True
     shows_use = True
+    repeats = REPEATS
     body_bytes_max = BODY_BYTES_MAX
     durability: ClassVar[Durability]
     journal: ClassVar[bool] = False
@@ -80,6 +86,11 @@ class TestJournaledDirectoryStore(DirectoryConformance):
     durability = Durability.SYNC
     journal = True
 
+    @pytest.fixture(autouse=True)
+    def _small_journal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A journal that is soon full, so that it is retired more often, and soon made."""
+        monkeypatch.setattr(journal, "JOURNAL_SEGMENT_BYTES", MIB)
+
 
 SECRET = bytes(range(32))
 
@@ -89,6 +100,7 @@ class SharedConformance(StoreConformance):
 
     lasting = True
     shows_use = True
+    repeats = REPEATS
     members: ClassVar[int] = 3
 
     @pytest.fixture(autouse=True)
@@ -132,13 +144,14 @@ class CompositeConformance(StoreConformance):
     """Two stores as one; `MIRROR` or `STRIPE` of memory or of directories."""
 
     shows_use = True
-    body_bytes_max = BODY_BYTES_MAX
+    repeats = REPEATS
+    body_bytes_max = MEMORY_BYTES_MAX
     composite: ClassVar[type[MirrorStore | StripeStore]]
 
     @asynccontextmanager
     async def open_member(self, name: str) -> AsyncIterator[Store]:
         del name
-        yield MemoryStore(size_bytes_max=BODY_BYTES_MAX)
+        yield MemoryStore(size_bytes_max=MEMORY_BYTES_MAX)
 
     @asynccontextmanager
     async def open_store(self) -> AsyncIterator[Store]:
@@ -153,6 +166,7 @@ class CompositeConformance(StoreConformance):
 
 class DirectoriesConformance(CompositeConformance):
     lasting = True
+    body_bytes_max = BODY_BYTES_MAX
 
     @pytest.fixture(autouse=True)
     def _place(self, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
@@ -34,14 +35,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     data = tmp_path_factory.mktemp("served") / "data"
     data.mkdir()
     (data / "apikey").write_text(KEY)
-    with running_server(data, "--max-size", "16MiB", "--retention", "1h", "--workers", "2") as running:
+    with running_server(data, "--max-size", "8MiB", "--retention", "1h", "--workers", "2", durable=True) as running:
         yield running
 
 
 class TestHTTPStore(StoreConformance):
     lasting = True
     shows_use = False
-    body_bytes_max = 16 * MIB
+    body_bytes_max = 8 * MIB
+    repeats = 5 if "HOLDALL_TEST_LONG" in os.environ else 1
 
     @pytest.fixture(autouse=True)
     def _where(self, server: Server) -> None:

@@ -69,14 +69,15 @@ def damage(path: Path) -> None:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
     place = tmp_path_factory.mktemp("pair")
     with ExitStack() as stack:
-        yield [serve(stack, place, name, "--max-size", "16MiB") for name in NAMES[:2]]
+        yield [serve(stack, place, name, "--max-size", "8MiB") for name in NAMES[:2]]
 
 
 class OverServers(StoreContract):
     """A mirror of two servers that every test of a class shares."""
 
     lasting = True
-    body_bytes_max = 16 * MIB
+    body_bytes_max = 8 * MIB
+    repeats = 5 if "HOLDALL_TEST_LONG" in os.environ else 1
 
     @pytest.fixture(autouse=True)
     def _where(self, pair: list[Server]) -> None:

@@ -56,5 +56,5 @@ class StoreConformance(
 
     Every test opens the store anew, on an event loop of its own, and uses addresses of its own, so the store
     need not be empty. The attributes of `StoreContract` say what more can be tested: `lasting`, `shows_use`,
-    `body_bytes_max`.
+    `body_bytes_max`, `repeats`.
     """

@@ -35,33 +35,44 @@ if TYPE_CHECKING:
     from holdall.stores.base import Store
 
 SIZES_BYTES: Final = (0, 1, SMALL_BYTES_MAX - 1, SMALL_BYTES_MAX, SMALL_BYTES_MAX + 1, MIB + 7, 5 * MIB + 3)
-PIECES_BYTES: Final = (997, SMALL_BYTES_MAX, 3 * MIB)
+STREAMS: Final = (
+    *((0, 997), (1, 3 * MIB), (SMALL_BYTES_MAX - 1, 997), (SMALL_BYTES_MAX, 997), (SMALL_BYTES_MAX, SMALL_BYTES_MAX)),
+    *((SMALL_BYTES_MAX + 1, SMALL_BYTES_MAX), (SMALL_BYTES_MAX + 1, 3 * MIB), (MIB + 7, 997)),
+    *((5 * MIB + 3, SMALL_BYTES_MAX), (5 * MIB + 3, 3 * MIB)),
+)
+"""Lengths of a body, and of the pieces it comes in: each meets each kind of the other."""
+APPENDS: Final = {
+    0: SIZES_BYTES,
+    100: (0, SMALL_BYTES_MAX - 100, SMALL_BYTES_MAX, MIB + 7),
+    SMALL_BYTES_MAX - 1: (0, 1, 2, MIB + 7),
+    MIB + 7: (0, 1, SMALL_BYTES_MAX, 5 * MIB + 3),
+}
+"""What is appended to slots of these lengths."""
 BEFORE_THE_END_BYTES: Final = (0, 20, SMALL_BYTES_MAX + 1, 3 * MIB)
 
 
 class BlobsContract(StoreContract):
     """`Blobs`, but for reading and listing."""
 
-    @pytest.mark.parametrize("size_bytes", SIZES_BYTES)
     @scenario
-    async def test_put_of_whole_bytes_is_read_back(self, store: Store, size_bytes: int) -> None:
-        data = fresh_bytes(size_bytes)
+    async def test_put_of_whole_bytes_is_read_back(self, store: Store) -> None:
+        for size_bytes in SIZES_BYTES:
+            data = fresh_bytes(size_bytes)
 
-        address = await store.put(data)
+            address = await store.put(data)
 
-        assert address == Address.of(data)
-        assert_same_bytes(await content(store, address), data)
+            assert address == Address.of(data)
+            assert_same_bytes(await content(store, address), data)
 
-    @pytest.mark.parametrize("piece_bytes", PIECES_BYTES)
-    @pytest.mark.parametrize("size_bytes", SIZES_BYTES)
     @scenario
-    async def test_put_of_a_stream_is_read_back(self, store: Store, size_bytes: int, piece_bytes: int) -> None:
-        data = fresh_bytes(size_bytes)
+    async def test_put_of_a_stream_is_read_back(self, store: Store) -> None:
+        for size_bytes, piece_bytes in STREAMS:
+            data = fresh_bytes(size_bytes)
 
-        address = await store.put(streamed(*cut(data, piece_bytes)))
+            address = await store.put(streamed(*cut(data, piece_bytes)))
 
-        assert address == Address.of(data)
-        assert_same_bytes(await content(store, address), data)
+            assert address == Address.of(data)
+            assert_same_bytes(await content(store, address), data)
 
     @pytest.mark.parametrize(
         "pieces",
@@ -93,15 +104,15 @@ class BlobsContract(StoreContract):
         assert info.version
         assert info.used_ns > 0
 
-    @pytest.mark.parametrize("size_bytes", [0, 100, MIB + 7])
     @scenario
-    async def test_put_of_the_bytes_expected_is_stored(self, store: Store, size_bytes: int) -> None:
-        data = fresh_bytes(size_bytes)
+    async def test_put_of_the_bytes_expected_is_stored(self, store: Store) -> None:
+        for size_bytes in (0, 100, MIB + 7):
+            data = fresh_bytes(size_bytes)
 
-        address = await store.put(streamed(*cut(data, 50 * KIB)), expected=Address.of(data))
+            address = await store.put(streamed(*cut(data, 50 * KIB)), expected=Address.of(data))
 
-        assert address == Address.of(data)
-        assert_same_bytes(await content(store, address), data)
+            assert address == Address.of(data)
+            assert_same_bytes(await content(store, address), data)
 
     @pytest.mark.parametrize("as_stream", [False, True], ids=["whole", "stream"])
     @pytest.mark.parametrize("size_bytes", [20, SMALL_BYTES_MAX + 1, 3 * MIB])
@@ -131,69 +142,65 @@ class BlobsContract(StoreContract):
         assert await content(store, address) == kept
         assert (await store.stat(address)).kind is kind
 
-    @pytest.mark.parametrize("size_bytes", [0, 100, SMALL_BYTES_MAX + 1, MIB + 7])
     @scenario
-    async def test_put_of_what_is_there_answers_the_same_and_changes_nothing(
-        self, store: Store, size_bytes: int
-    ) -> None:
-        data = fresh_bytes(size_bytes)
-        first = await store.put(data)
-        before = await store.stat(first, use=False)
+    async def test_put_of_what_is_there_answers_the_same_and_changes_nothing(self, store: Store) -> None:
+        for size_bytes in (0, 100, SMALL_BYTES_MAX + 1, MIB + 7):
+            data = fresh_bytes(size_bytes)
+            first = await store.put(data)
+            before = await store.stat(first, use=False)
 
-        second = await store.put(streamed(*cut(data, 1000)))
-        after = await store.stat(first, use=False)
+            second = await store.put(streamed(*cut(data, 1000)))
+            after = await store.stat(first, use=False)
 
-        assert second == first
-        assert (after.kind, after.size_bytes, after.version) == (Kind.BLOB, size_bytes, before.version)
-        assert_same_bytes(await content(store, first), data)
+            assert second == first
+            assert (after.kind, after.size_bytes, after.version) == (Kind.BLOB, size_bytes, before.version)
+            assert_same_bytes(await content(store, first), data)
 
-    @pytest.mark.parametrize("size_bytes", [100, SMALL_BYTES_MAX + 1, MIB + 7])
     @scenario
-    async def test_a_blob_that_arrives_where_a_slot_lives_wins(self, store: Store, size_bytes: int) -> None:
-        data = fresh_bytes(size_bytes)
-        address = Address.of(data)
-        await store.write(address, b"a slot that was here first")
+    async def test_a_blob_that_arrives_where_a_slot_lives_wins(self, store: Store) -> None:
+        for size_bytes in (100, SMALL_BYTES_MAX + 1, MIB + 7):
+            data = fresh_bytes(size_bytes)
+            address = Address.of(data)
+            await store.write(address, b"a slot that was here first")
 
-        await store.put(data)
+            await store.put(data)
 
-        assert (await store.stat(address)).kind is Kind.BLOB
-        assert_same_bytes(await content(store, address), data)
-        with pytest.raises(BlobInTheWayError):
-            await store.write(address, b"later")
+            assert (await store.stat(address)).kind is Kind.BLOB
+            assert_same_bytes(await content(store, address), data)
+            with pytest.raises(BlobInTheWayError):
+                await store.write(address, b"later")
 
     @every_way_to_write
-    @pytest.mark.parametrize("before_bytes", BEFORE_THE_END_BYTES)
     @scenario
     async def test_a_source_that_raises_leaves_nothing_and_passes_its_error_on(
-        self, store: Store, before_bytes: int, send: Writes
+        self, store: Store, send: Writes
     ) -> None:
-        data = fresh_bytes(before_bytes)
-        address = Address.of(data) if before_bytes else fresh_address()
+        for before_bytes in BEFORE_THE_END_BYTES:
+            data = fresh_bytes(before_bytes)
+            address = Address.of(data) if before_bytes else fresh_address()
 
-        with pytest.raises(SourceBrokeError):
-            await send(store, address, broken(*cut(data, 100 * KIB)))
+            with pytest.raises(SourceBrokeError):
+                await send(store, address, broken(*cut(data, 100 * KIB)))
 
-        with pytest.raises(NotFoundError):
-            await store.stat(address)
+            with pytest.raises(NotFoundError):
+                await store.stat(address)
 
     @every_way_to_write
-    @pytest.mark.parametrize("before_bytes", [20, SMALL_BYTES_MAX + 1])
     @scenario
-    async def test_a_cancelled_write_leaves_nothing_and_the_address_free(
-        self, store: Store, before_bytes: int, send: Writes
-    ) -> None:
-        data = fresh_bytes(before_bytes)
-        address, source = Address.of(data), Stalled(data)
-        sending = asyncio.ensure_future(send(store, address, source))
-        await source.reached.wait()
+    async def test_a_cancelled_write_leaves_nothing_and_the_address_free(self, store: Store, send: Writes) -> None:
+        for before_bytes in (20, SMALL_BYTES_MAX + 1):
+            data = fresh_bytes(before_bytes)
+            address, source = Address.of(data), Stalled(data)
+            sending = asyncio.ensure_future(send(store, address, source))
+            await source.reached.wait()
 
-        sending.cancel()
-        await asyncio.wait([sending])
+            sending.cancel()
+            await asyncio.wait([sending])
 
-        assert sending.cancelled()
-        assert await missing(store, [address]) == [address]
-        await store.write(address, b"free")
-        assert await content(store, address) == b"free"
+            assert sending.cancelled()
+            assert await missing(store, [address]) == [address]
+            await store.write(address, b"free")
+            assert await content(store, address) == b"free"
 
     @every_way_to_write
     @scenario
@@ -232,19 +239,19 @@ class BlobsContract(StoreContract):
 
     @pytest.mark.parametrize("named", [False, True], ids=["of any kind", "of its kind"])
     @pytest.mark.parametrize("kind", list(Kind))
-    @pytest.mark.parametrize("size_bytes", [100, MIB + 7])
     @scenario
-    async def test_delete_removes_an_entry(self, store: Store, size_bytes: int, kind: Kind, named: bool) -> None:
-        data = fresh_bytes(size_bytes)
-        address = Address.of(data) if kind is Kind.BLOB else fresh_address()
-        await store.write(address, data)
+    async def test_delete_removes_an_entry(self, store: Store, kind: Kind, named: bool) -> None:
+        for size_bytes in (100, MIB + 7):
+            data = fresh_bytes(size_bytes)
+            address = Address.of(data) if kind is Kind.BLOB else fresh_address()
+            await store.write(address, data)
 
-        await store.delete(address, kind=kind if named else None)
+            await store.delete(address, kind=kind if named else None)
 
-        assert await missing(store, [address]) == [address]
-        for ask in (store.stat, store.get, store.take, store.delete):
-            with pytest.raises(NotFoundError):
-                await ask(address)
+            assert await missing(store, [address]) == [address]
+            for ask in (store.stat, store.get, store.take, store.delete):
+                with pytest.raises(NotFoundError):
+                    await ask(address)
 
     @pytest.mark.parametrize(("kind", "other"), [(Kind.BLOB, Kind.SLOT), (Kind.SLOT, Kind.BLOB)])
     @scenario

@@ -162,7 +162,7 @@ class LastingContract(StoreContract):
                 return await reading.read()
 
         async with self.open_store() as one, self.open_store() as other:
-            for turn in range(10):
+            for turn in range(5 * self.repeats):
                 address = fresh_address()
                 size_bytes = ENTRY_BYTES[turn % len(ENTRY_BYTES)]
                 stores = [one, other] * 6
@@ -183,7 +183,7 @@ class LastingContract(StoreContract):
     @lasting
     async def test_of_racers_over_two_openings_one_wins_where_the_blob_of_the_address_races_too(self) -> None:
         async with self.open_store() as one, self.open_store() as other:
-            for turn in range(20):
+            for turn in range(8 * self.repeats):
                 blob = fresh_bytes(ENTRY_BYTES[1:][turn % 4])
                 address = Address.of(blob)
                 seen = IfVersion((await one.write(address, b"a slot")).version)
@@ -203,10 +203,10 @@ class LastingContract(StoreContract):
 
     @lasting
     async def test_appends_over_two_openings_leave_whole_lines(self) -> None:
-        address = fresh_address()
+        address, lines = fresh_address(), range(10 * self.repeats)
 
         async def send(store: Store, sender: int) -> None:
-            for number in range(20):
+            for number in lines:
                 await store.append(address, line(sender, number, SMALL_BYTES_MAX if number % 9 == 4 else 0))
 
         async with self.open_store() as one, self.open_store() as other:
@@ -214,4 +214,4 @@ class LastingContract(StoreContract):
             found = lines_of(await content(one, address))
             assert lines_of(await content(other, address)) == found
 
-        assert sorted(found) == [(sender, number) for sender in range(8) for number in range(20)]
+        assert sorted(found) == [(sender, number) for sender in range(8) for number in lines]

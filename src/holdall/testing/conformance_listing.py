@@ -107,7 +107,7 @@ class ListingContract(StoreContract):
                 await store.write(busy, b"%d" % turn)
                 await store.delete(address)
 
-        changing = asyncio.gather(*(come_and_go(15) for _ in range(4)))
+        changing = asyncio.gather(*(come_and_go(8 * self.repeats) for _ in range(4)))
         listings: list[list[Address]] = []
         while not changing.done() or not listings:
             await asyncio.sleep(0)

@@ -39,24 +39,25 @@ class MixesContract(StoreContract):
     async def test_concurrent_appends_leave_whole_lines_in_each_senders_order(
         self, store: Store, long_line_bytes: int
     ) -> None:
-        address = fresh_address()
+        address, lines = fresh_address(), range(12 * self.repeats)
 
         async def send(sender: int) -> None:
-            for number in range(25):
+            for number in lines:
                 text = line(sender, number, long_line_bytes if number % 7 == sender % 7 else 0)
                 await store.append(address, streamed(*cut(text, 30_000)))
 
-        await asyncio.gather(*(send(sender) for sender in range(12)))
+        await asyncio.gather(*(send(sender) for sender in range(8)))
 
         found = lines_of(await content(store, address))
-        assert sorted(found) == [(sender, number) for sender in range(12) for number in range(25)]
-        for sender in range(12):
-            assert [number for who, number in found if who == sender] == list(range(25))
+        assert sorted(found) == [(sender, number) for sender in range(8) for number in lines]
+        for sender in range(8):
+            assert [number for who, number in found if who == sender] == list(lines)
 
     @scenario
     async def test_what_is_appended_while_others_take_is_taken_once(self, store: Store) -> None:
         address = fresh_address()
         taken: list[tuple[int, int]] = []
+        lines = range(10 * self.repeats)
 
         async def take_one() -> None:
             try:
@@ -68,7 +69,7 @@ class MixesContract(StoreContract):
                 taken.extend(lines_of(await reading.read()))
 
         async def send(sender: int) -> None:
-            for number in range(20):
+            for number in lines:
                 await store.append(address, line(sender, number))
 
         sending = asyncio.gather(*(send(sender) for sender in range(6)))
@@ -78,7 +79,7 @@ class MixesContract(StoreContract):
         await sending
         await take_one()
 
-        assert sorted(taken) == [(sender, number) for sender in range(6) for number in range(20)]
+        assert sorted(taken) == [(sender, number) for sender in range(6) for number in lines]
 
     @scenario
     async def test_a_reader_never_sees_a_mix_of_two_values(self, store: Store) -> None:
@@ -99,7 +100,7 @@ class MixesContract(StoreContract):
             assert seen.setdefault(reading.info.version, data) == data
 
         await look()
-        writing = asyncio.gather(*(overwrite(24) for _ in range(2)))
+        writing = asyncio.gather(*(overwrite(12 * self.repeats) for _ in range(2)))
         while not writing.done():
             await asyncio.sleep(0)
             await asyncio.gather(*(look() for _ in range(4)))
@@ -159,7 +160,7 @@ class MixesContract(StoreContract):
         addresses = [fresh_address() for _ in range(3)]
 
         async def work(worker: int) -> None:
-            for number in range(27):
+            for number in range(18 * self.repeats):
                 text = line(worker, number, (0, 0, SMALL_BYTES_MAX)[number % 3])
                 address = addresses[(worker + number) % len(addresses)]
                 call = CALLS[(worker * 5 + number * 7) % len(CALLS)]

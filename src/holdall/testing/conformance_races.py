@@ -35,7 +35,7 @@ class RacesContract(StoreContract):
     @mixed_sizes
     @scenario
     async def test_one_of_many_exclusive_creates_wins(self, store: Store, sizes_bytes: tuple[int, ...]) -> None:
-        for _ in range(5):
+        for _ in range(3 * self.repeats):
             address = fresh_address()
             values = [fresh_bytes(sizes_bytes[racer % len(sizes_bytes)]) for racer in range(RACERS)]
 
@@ -56,7 +56,7 @@ class RacesContract(StoreContract):
     ) -> None:
         address = fresh_address()
         info = await store.write(address, b"first")
-        for _ in range(5):
+        for _ in range(3 * self.repeats):
             values = [fresh_bytes(sizes_bytes[racer % len(sizes_bytes)]) for racer in range(RACERS)]
 
             answers = await outcomes(
@@ -75,7 +75,7 @@ class RacesContract(StoreContract):
     async def test_one_write_wins_where_the_blob_of_the_address_races_too(
         self, store: Store, over: bytes | None
     ) -> None:
-        for size_bytes in VALUE_BYTES * 3:
+        for size_bytes in VALUE_BYTES * 2 * self.repeats:
             blob = fresh_bytes(size_bytes)
             address = Address.of(blob)
             when = ABSENT if over is None else IfVersion((await store.write(address, over)).version)
@@ -96,6 +96,8 @@ class RacesContract(StoreContract):
         address = fresh_address()
         await store.write(address, b"0")
 
+        steps_each = 6 * self.repeats
+
         async def count(steps: int) -> None:
             while steps:
                 async with await store.get(address) as reading:
@@ -106,14 +108,14 @@ class RacesContract(StoreContract):
                     continue
                 steps -= 1
 
-        await asyncio.gather(*(count(10) for _ in range(6)))
+        await asyncio.gather(*(count(steps_each) for _ in range(6)))
 
-        assert await content(store, address) == b"60"
+        assert await content(store, address) == b"%d" % (6 * steps_each)
 
     @mixed_sizes
     @scenario
     async def test_one_of_many_takers_gets_the_value(self, store: Store, sizes_bytes: tuple[int, ...]) -> None:
-        for turn in range(8):
+        for turn in range(4 * self.repeats):
             address, data = fresh_address(), fresh_bytes(sizes_bytes[turn % len(sizes_bytes)])
             await store.write(address, data)
 

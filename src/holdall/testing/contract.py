@@ -31,13 +31,15 @@ class StoreContract:
         lasting: Whether stores opened by one test, together or one after the other, hold the same entries.
         shows_use: Whether a use is recorded in `Info.used_ns` within about a second.
         body_bytes_max: The largest body the store takes, at least 8 MiB and small enough to send one byte
-            more; None where that is not to be tested.
+            more; None where that is not to be tested. In all, a store has to hold 32 MiB.
+        repeats: How many times as often as usual a race is run.
         deadline_seconds: A test that takes longer has failed.
     """
 
     lasting: ClassVar[bool] = False
     shows_use: ClassVar[bool] = False
     body_bytes_max: ClassVar[int | None] = None
+    repeats: ClassVar[int] = 1
     deadline_seconds: ClassVar[float] = 120.0
 
     def open_store(self) -> AbstractAsyncContextManager[Store]:
