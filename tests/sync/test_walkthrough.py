@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trial import files, hosts, log_in, push_as_node, refs, say
+from trial import as_node, files, hosts, log_in, push_as_node, refs, repository, say
 
 from holdall.testing.hosts import loopback_hosts
 from support import need_tool, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from holdall.testing.hosts import Host
 
 
 def test_the_walk_through_of_gtfc(tmp_path: Path) -> None:
@@ -97,16 +99,38 @@ def test_the_walk_through_with_an_invite(tmp_path: Path) -> None:
         rows = [line.split() for line in say(alpha, "holdall sync nodes").splitlines()]
         assert [row[:2] for row in rows[1:]] == [["alpha", "rw"], ["beta", "rw"], ["gamma", "ro"]]
 
-        say(beta, "holdall sync unjoin")
-        assert "beta" not in (alpha.home / ".ssh/authorized_keys").read_text()
-        assert "beta" not in (alpha.home / ".git.myrepo/holdall/ssh/config").read_text()
-        assert "refs/sync/beta" not in refs(alpha)
-        assert not (beta.home / ".git.myrepo/holdall/keys").exists()
-        assert files(beta) == there
+        assert open_doors(alpha, "gamma") == open_doors(beta, "gamma") == ["authorized_keys", "config", "known_hosts"]
+        head = say(alpha, "git --git-dir ~/.git.myrepo rev-parse main")
+        assert as_node(gamma, "alpha", "hello") == as_node(gamma, "beta", "hello") == head
         say(alpha, "holdall sync unjoin gamma")
+        fetch = f"git-upload-pack '{repository(gamma)}'"
+        for host in (alpha, beta):
+            assert open_doors(host, "gamma") == []
+            for asked in ("hello", "poke", fetch):
+                assert "has changed" in as_node(gamma, host.name, asked)  # over the connection that is kept open
+                assert "Permission denied" in as_node(gamma, host.name, asked, "-o", "ControlPath=none")
+
+        say(beta, "cp -a ~/.git.myrepo/holdall ~/stolen")
+        say(beta, "holdall sync unjoin")
+        assert not (beta.home / ".git.myrepo/holdall/keys").exists()
+        assert open_doors(beta, "alpha") == []
+        assert files(beta) == there
+        say(beta, "cp -a ~/stolen/. ~/.git.myrepo/holdall")
+        assert open_doors(alpha, "beta") == []
+        assert "Permission denied" in as_node(beta, "alpha", fetch)
+        assert "Permission denied" in push_as_node(beta, "alpha", "main:refs/sync/beta/main")
+        assert "refs/sync/beta" not in refs(alpha)
         assert "holdall:" not in (alpha.home / ".ssh/authorized_keys").read_text()
         say(alpha, "holdall sync unjoin")
         assert (alpha.home / ".ssh/authorized_keys").read_text().removesuffix("\n") == mine
+
+
+def open_doors(host: Host, node: str) -> list[str]:
+    """By what a node could still come to a host, or be gone to from there."""
+    own = host.home / ".git.myrepo/holdall/ssh"
+    places = [host.home / ".ssh/authorized_keys", own / "config", own / "known_hosts"]
+    found = [place.name for place in places if place.exists() and node in place.read_text()]
+    return found + [ref for ref in refs(host).split() if ref.startswith(f"refs/sync/{node}/")]
 
 
 def test_hosts_of_one_machine_that_take_no_root(tmp_path: Path) -> None:

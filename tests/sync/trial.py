@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from holdall.testing.hosts import Host
 
 
-@contextmanager
-def hosts(place: Path, *names: str) -> Iterator[dict[str, Host]]:
-    """Hosts that reach each other by name; the test is skipped where there can be none."""
+def need_namespaces() -> None:
+    """Skips the test where there can be no hosts that are namespaces."""
     for tool in ("ssh", "ssh-keygen", "ssh-keyscan", "ip", "unshare", "nsenter", "mount", "hostname"):
         need_tool(tool)
     if missing_tools(namespaces=True):
@@ -31,6 +30,12 @@ def hosts(place: Path, *names: str) -> Iterator[dict[str, Host]]:
         if os.environ.get("CI") == "true" and os.geteuid() == 0:
             pytest.fail(reason)
         pytest.skip(reason)
+
+
+@contextmanager
+def hosts(place: Path, *names: str) -> Iterator[dict[str, Host]]:
+    """Hosts that reach each other by name; the test is skipped where there can be none."""
+    need_namespaces()
     with namespace_hosts(place, names) as made:
         yield made
 

@@ -83,8 +83,12 @@ SYNC_INVITES_MAX: Final = 64
 SYNC_CONNECT_SECONDS_MAX: Final = 5.0
 """A peer has this long to accept a connection: two lost packets fit in it."""
 
-SYNC_SILENCE_SECONDS_MAX: Final = 6.0
-"""A connection over which nothing has come for this long, though asked for, is dropped."""
+SYNC_SILENCE_SECONDS_MAX: Final = 4.0
+"""A connection over which nothing has come for this long, though asked for, is dropped: TCP itself tries again only
+when as much time once more has gone by. A long push has an answer for each 100 KB: at 200 kbit/s, by then."""
+
+SYNC_PATIENCE_DOUBLINGS_MAX: Final = 4
+"""Times that it is doubled, once for each failure in a row but the first: so a slower network gets through, too."""
 
 SYNC_TRANSFER_SECONDS_MAX: Final = 3600.0
 """One push or fetch may take so long: the longest pack at 36 Mbit/s."""
@@ -105,7 +109,10 @@ SYNC_JOBS: Final = 16
 """Peers that are pushed to or fetched from at once."""
 
 SYNC_SETTLE_SECONDS: Final = 0.01
-"""A folder has to be still for this long before it is looked at: editors write, rename and set modes within a few ms."""
+"""A folder has to be still for this long before it is looked at: editors write, rename and set modes within some ms."""
+
+SYNC_WRITING_SECONDS: Final = 0.05
+"""The same where a file was written to and not closed: whoever writes it seldom rests for as long."""
 
 SYNC_SETTLE_SECONDS_MAX: Final = 0.5
 """And it is looked at after this long even if it never rests."""
@@ -128,6 +135,9 @@ SYNC_ASK_SECONDS: Final = 20.0
 SYNC_RELAY_SECONDS: Final = 1.0
 """A peer that may have a commit from whoever made it is asked for it after this long, not sent it at once."""
 
+SYNC_RELAY_SECONDS_MIN: Final = 0.2
+"""The same for a peer that did not have it the last time: it may get everything by way of this node."""
+
 SYNC_POLL_SECONDS: Final = 5.0
 """The same for a node that nobody can connect to: what is new elsewhere comes no other way."""
 
@@ -139,6 +149,12 @@ SYNC_STALE_SECONDS: Final = 60.0
 
 SYNC_LEFT_OUT_MAX: Final = 1000
 """Files left out of a folder's history that are remembered for its status; more are not for people to read."""
+
+SYNC_KEPT_SECONDS: Final = 86400.0
+"""The store of large files is asked this often for what the folder has: that restarts timers, and finds losses."""
+
+SYNC_STAGED_SECONDS: Final = 60.0
+"""Bytes of a large file that have come, and that nothing waits for now, are kept this long: a round may want them."""
 
 SYNC_DAEMON_SECONDS_MAX: Final = 2.0
 """A daemon answers on its socket within this, or is taken for stuck."""

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _KIND: Final = b"ssh-ed25519"
 _UNUSABLE: Final = frozenset("\"\\$'") | {chr(code) for code in (*range(32), 127)}
 """What a path in ssh's own files cannot hold."""
-_ALIVE_PROBES: Final = 2
+ALIVE_PROBES: Final = 3
+"""Questions that the other side of a connection may leave without an answer."""
 _SOCKET_SECONDS: Final = 7 * 86400
 _SHELL: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "shell_start.py")
 
@@ -277,8 +278,8 @@ def write_ssh_files(place: Path, identity: Path, peers: Sequence[Entry], *, scop
         "PermitLocalCommand no",
         "LogLevel ERROR",
         f"ConnectTimeout {SYNC_CONNECT_SECONDS_MAX:.0f}",
-        f"ServerAliveInterval {SYNC_SILENCE_SECONDS_MAX / _ALIVE_PROBES:.0f}",
-        f"ServerAliveCountMax {_ALIVE_PROBES}",
+        f"ServerAliveInterval {SYNC_SILENCE_SECONDS_MAX / (ALIVE_PROBES + 1):.0f}",
+        f"ServerAliveCountMax {ALIVE_PROBES}",
     ]
     rows = []
     for peer in peers:

@@ -138,17 +138,17 @@ def git(git_dir: Path, *words: str, stdin: bytes = b"") -> Done:
     return run(("git", *GIT, "--git-dir", git_dir, *words), stdin=stdin)
 
 
-def git_over_ssh(git_dir: Path, ssh_config: Path, *words: str, seconds: float, fetches: bool) -> Done:
+def git_over_ssh(git_dir: Path, ssh: Sequence[str | Path], *words: str, seconds: float, fetches: bool) -> Done:
     """Runs git on a repository of this machine and one of another.
 
     Args:
         git_dir: The repository of this machine.
-        ssh_config: What ssh reaches the other by.
+        ssh: What reaches the other, up to its name.
         words: For git.
         seconds: How long it may take.
         fetches: Whether anything comes from there.
     """
-    shell = f"ssh -F {_quoted(os.fspath(ssh_config))}"
+    shell = " ".join(_quoted(os.fspath(word)) for word in ssh)
     # git bounds what it is pushed, but not what it fetches; so whatever comes is one file, and the system bounds that.
     bound = ("sh", "-c", f'ulimit -f {SYNC_PUSH_BYTES_MAX // _BLOCK_BYTES}; exec "$@"', "git")
     strict = ("-c", "fetch.fsckObjects=true", "-c", "protocol.allow=never", "-c", "protocol.ssh.allow=always")

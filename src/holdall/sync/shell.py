@@ -200,13 +200,19 @@ def _receive(place: Place, node: str) -> int:
     )
     code = _ended(place.run(["receive-pack", place.git_dir], settings))
     after = place.ref(ref)
-    if code or after == before:
+    if code or (after == before and _has(place, after)):
         return code
-    if before and not (after and place.contains(after, before)):
+    if before and after != before and not (after and place.contains(after, before)):
         # git refuses this of branches alone. What came is not lost: nobody had taken it up yet.
         _ended(place.run(["--git-dir", place.git_dir, "update-ref", ref, before], (), quiet=True))
         raise RefusedError(f"{node} can add to what it has pushed, and not take it back.")
     return _tell(place)
+
+
+def _has(place: Place, commit: str) -> bool:
+    """Whether main has a commit; what was pushed when it could not be merged is merged when it is pushed again."""
+    main = place.ref("refs/heads/main")
+    return commit in {"", main} or (main != "" and place.contains(main, commit))
 
 
 def _tell(place: Place) -> int:

@@ -10,28 +10,27 @@ from __future__ import annotations
 import json
 import random
 import re
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from holdall.errors import HoldallError, PeerError
+from holdall.errors import PeerError
 from holdall.limits.sync import (
     SYNC_BACKOFF_SECONDS_MAX,
     SYNC_BACKOFF_SECONDS_MIN,
     SYNC_CONNECT_SECONDS_MAX,
     SYNC_JOBS,
-    SYNC_PROBE_SECONDS,
-    SYNC_RELAY_SECONDS,
+    SYNC_PATIENCE_DOUBLINGS_MAX,
     SYNC_SILENCE_SECONDS_MAX,
     SYNC_TRANSFER_SECONDS_MAX,
 )
+from holdall.sync.keys import ALIVE_PROBES
 from holdall.sync.process import TIMED_OUT, Done, git_over_ssh, locked, run, write_atomically
 from holdall.sync.upkeep import drop_drafts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from holdall.sync.cluster import Cluster
@@ -97,91 +96,6 @@ class Exchange:
     changed: bool = False
 
 
-@dataclass(slots=True)
-class Contact:
-    """What a daemon knows of a peer, from exchange to exchange.
-
-    Attributes:
-        sent: The commit of this node's that it is known to have; a dash for none, empty where it was not asked yet.
-        asked: The commit that this node had when it asked it last.
-        behind: Whether it has something that is not here.
-        due: When it is to be asked, or, after a failure, knocked at; by the monotonic clock.
-        retry_ns: After a failure: when it is to be tried again although nothing has changed, since 1970.
-        cut: Whether nothing could connect to it the last time.
-        busy: Whether an exchange is under way.
-        error: Why the last one failed; empty if it did not.
-    """
-
-    sent: str = ""
-    asked: str = ""
-    behind: bool = False
-    due: float = 0.0
-    retry_ns: int = 0
-    cut: bool = False
-    busy: bool = False
-    error: str = ""
-
-    def wants(self, head: str, tips: Mapping[str, str], node: str) -> bool:
-        """Whether a commit is to be pushed to it now.
-
-        A commit that came from another node is on its way from there to all the others. So a peer is asked for it a
-        little later, and sent it only if it did not get it: else each edit would be pushed by every node to every other.
-
-        Args:
-            head: The commit that this node is at.
-            tips: The commits that other nodes are known to have, by node.
-            node: The peer.
-        """
-        if tips.get(node) == head:
-            self.sent = head
-        if self.sent == head:
-            return False
-        if self.asked == head or head not in tips.values():
-            return True
-        self.due = min(self.due, time.monotonic() + SYNC_RELAY_SECONDS)
-        return False
-
-    def exchange(self, cluster: Cluster, peer: Entry, *, pushes: bool) -> tuple[str, bool]:
-        """One exchange, with as little as will do: a knock, a question, a fetch or a push.
-
-        Returns:
-            The commit that the peer is at, or that it took, empty if that is not known; and whether something came.
-        """
-        if self.error and time.time_ns() < self.retry_ns:
-            was_cut, self.cut = self.cut, not _answers(peer)
-            if self.cut or not was_cut:  # it is away, or has answered all along, and yet failed
-                return "", False
-        self.cut = False
-        head = cluster.folder.head() or ""
-        tip, changed = "", False
-        try:
-            if pushes and self.sent and not self.behind:
-                error = push_to(cluster, [peer])[0].error
-                tip = "" if error else head
-            else:
-                fetched = fetch(cluster, [peer.node]) if self.behind or not self.sent else []
-                error, changed = next(((row.error, row.changed) for row in fetched), ("", False))
-                tip = "" if error else hello(cluster, [peer.node]).get(peer.node, "")
-                if not tip and not error:
-                    noted = read_peers(cluster.own / "peers.json").get(peer.node, Peer())
-                    error = noted.error or f"{peer.node} does not answer."
-            self.error = error
-            if error:
-                self.retry_ns = read_peers(cluster.own / "peers.json").get(peer.node, Peer()).retry_ns
-        except HoldallError as failure:  # it left meanwhile, or there is no ssh
-            self.error = failure.message
-        return tip, changed
-
-
-def _answers(peer: Entry) -> bool:
-    """Whether anything accepts connections where a peer is."""
-    try:
-        socket.create_connection((peer.address, peer.port), SYNC_PROBE_SECONDS).close()
-    except (OSError, UnicodeError):
-        return False
-    return True
-
-
 def backoff_seconds(failures: int, chance: float) -> float:
     """How long to leave a peer alone that failed: longer each time, and not all nodes the same.
 
@@ -200,6 +114,11 @@ def read_peers(path: Path) -> dict[str, Peer]:
         return {node: Peer(**row) for node, row in rows.items()}
     except (FileNotFoundError, ValueError, TypeError, AttributeError):  # it is only remembered for show
         return {}
+
+
+def noted(cluster: Cluster, node: str) -> Peer:
+    """How exchanges with a peer have gone."""
+    return read_peers(cluster.own / "peers.json").get(node, Peer())
 
 
 def push(cluster: Cluster, nodes: Iterable[str] | None = None) -> list[Exchange]:
@@ -226,7 +145,7 @@ def push_to(cluster: Cluster, peers: list[Entry]) -> list[Exchange]:
 
     def work(peer: Entry) -> Done:
         words = ("push", "--porcelain", "--no-verify", f"{peer.node}:{cluster.repository}", refspec)
-        return _over_ssh(cluster, *words, fetches=False)
+        return _over_ssh(cluster, peer, *words, fetches=False)
 
     return _with_all(cluster, peers, work)
 
@@ -246,7 +165,7 @@ def fetch(cluster: Cluster, nodes: Iterable[str] | None = None) -> list[Exchange
         refspec = f"refs/heads/main:refs/sync/{peer.node}/main"
         drop_drafts(cluster.git_dir)
         words = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
-        return _over_ssh(cluster, "fetch", *words, f"{peer.node}:{cluster.repository}", refspec, fetches=True)
+        return _over_ssh(cluster, peer, "fetch", *words, f"{peer.node}:{cluster.repository}", refspec, fetches=True)
 
     return _with_all(cluster, [peer for peer in cluster.peers(nodes) if peer.role == "rw"], work)
 
@@ -296,9 +215,11 @@ def _ask(cluster: Cluster, peer: Entry, word: str) -> Done:
     return run(("ssh", "-F", cluster.ssh_config, peer.node, word), seconds=seconds, output_bytes_max=4096)
 
 
-def _over_ssh(cluster: Cluster, *words: str, fetches: bool) -> Done:
-    seconds = SYNC_TRANSFER_SECONDS_MAX
-    return git_over_ssh(cluster.git_dir, cluster.ssh_config, *words, seconds=seconds, fetches=fetches)
+def _over_ssh(cluster: Cluster, peer: Entry, *words: str, fetches: bool) -> Done:
+    doublings = max(0, min(noted(cluster, peer.node).failures - 1, SYNC_PATIENCE_DOUBLINGS_MAX))
+    probes = ((ALIVE_PROBES + 1) << doublings) - 1
+    ssh = ("ssh", "-F", cluster.ssh_config, "-o", f"ServerAliveCountMax={probes}")
+    return git_over_ssh(cluster.git_dir, ssh, *words, seconds=SYNC_TRANSFER_SECONDS_MAX, fetches=fetches)
 
 
 def _with_all(cluster: Cluster, peers: list[Entry], work: Callable[[Entry], Done]) -> list[Exchange]:

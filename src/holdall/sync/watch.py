@@ -66,6 +66,7 @@ class Inotify:
 
     Attributes:
         why_blind: Why changes may go untold; empty where none do.
+        writing: Files that were written to and not closed yet; whoever has looked at the folder empties it.
     """
 
     def __init__(self, root: str, repository: Repository, exclude: str) -> None:
@@ -73,6 +74,7 @@ class Inotify:
         self._repository = repository
         self._exclude = exclude
         self._paths: dict[int, bytes] = {}
+        self.writing: set[bytes] = set()
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         self.why_blind = "" if self._fd >= 0 else _reason(ctypes.get_errno())
@@ -112,6 +114,7 @@ class Inotify:
             if len(hints) > SYNC_HINTS_MAX:
                 anywhere = True
                 hints.clear()
+                self.writing.clear()
         return None if anywhere else {os.fsdecode(hint) for hint in hints}
 
     def _take(self, watch: int, mask: int, name: bytes, hints: set[bytes]) -> bool:
@@ -125,6 +128,7 @@ class Inotify:
         if folder is None or is_reserved(name):
             return folder == b"" and bool(mask & (_DELETE_SELF | _MOVE_SELF | _UNMOUNT))
         path = folder + b"/" + name if folder else name
+        self._note_writing(mask, path)
         if mask & _IS_DIRECTORY:
             if not mask & (_CAME | _WENT):
                 return False
@@ -137,6 +141,12 @@ class Inotify:
             self._add(b"")
             return True
         return False
+
+    def _note_writing(self, mask: int, path: bytes) -> None:
+        if mask & _MODIFY:
+            self.writing.add(path)
+        elif mask & (_CLOSE_WRITE | _WENT):
+            self.writing.discard(path)
 
     def _forget(self, path: bytes) -> None:
         """Ends the watching of a directory that went elsewhere, and of what is in it."""
@@ -199,11 +209,13 @@ class Elsewhere:
 
     Attributes:
         why_blind: As there.
+        writing: As there; it is never told.
     """
 
     def __init__(self, root: str) -> None:
         self._root = root
         self._lock = threading.Lock()
+        self.writing: set[bytes] = set()
         self._hints: set[str] = set()
         self._anywhere = False
         self._observer: BaseObserver | None = None
