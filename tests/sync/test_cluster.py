@@ -6,18 +6,23 @@ import hashlib
 import os
 import re
 import shutil
+import subprocess
 import time
 from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
 
+from holdall.cli.sync_folders import complain
 from holdall.sync import keys
 from holdall.sync.cluster import Cluster
 from holdall.sync.folder import Folder
 from holdall.sync.merge import FILE, Entry
+from holdall.sync.process import Done
 from holdall.sync.roster import Entry as Node
 from holdall.sync.roster import sign
+from holdall.sync.roster_tree import put_back
+from holdall.sync.transport import Exchange, sentence
 from holdall.sync.upkeep import drop_drafts
 from support import need_tool, run_cli, wait_until
 
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 
 SUBMODULE = 0o160000
 """What no node merges."""
+
+ENTRIES = ["alpha.sig", "alpha.toml", "beta.sig", "beta.toml"]
 
 
 @pytest.fixture
@@ -61,10 +68,15 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster
 
 def send(cluster: Cluster, name: bytes, mode: int = FILE) -> str:
     """A commit of beta's with one more file, as if it had been pushed; returns its id."""
+    return send_changes(cluster, {name: Entry(mode, cluster.folder.repository.put_blob(name))})
+
+
+def send_changes(cluster: Cluster, changes: dict[bytes, Entry | None]) -> str:
+    """A commit of beta's, as if it had been pushed; returns its id."""
     repository = cluster.folder.repository
     head = cluster.folder.head()
     assert head is not None
-    tree = repository.edited(repository.tree_of(head), {name: Entry(mode, repository.put_blob(name))})
+    tree = repository.edited(repository.tree_of(head), changes)
     made = repository.commit(tree, [head], author="beta", time=int(time.time()) + 60, message="sent")
     repository.set_ref("refs/sync/beta/main", made)
     return made
@@ -85,14 +97,14 @@ def test_what_lands_after_the_look_is_not_merged_with_what_was_looked_at(cluster
         landed.append(send(cluster, b"bad", SUBMODULE))
         return seen
 
-    cluster.folder.merge_only(look_then_land)
+    cluster.folder.merge_only(look_then_land, cluster.mend)
     good = send(cluster, b"good")
     merged = cluster.reconcile().merged
 
     assert merged == ["beta"]
     assert cluster.folder.head() == good
 
-    cluster.folder.merge_only(vet)
+    cluster.folder.merge_only(vet, cluster.mend)
     cluster.reconcile()
 
     assert cluster.folder.head() == good
@@ -110,7 +122,9 @@ def test_what_a_person_changes_merges_nothing_that_was_not_looked_at(cluster: Cl
 
 
 def test_no_ignore_file_leaves_the_roster_out(cluster: Cluster) -> None:
-    assert roster_in_tree(cluster) == [".gitcluster/nodes/alpha.sig", ".gitcluster/nodes/alpha.toml"]
+    names = [f".gitcluster/nodes/{name}" for name in ENTRIES]
+
+    assert roster_in_tree(cluster) == names
 
 
 def test_a_roster_that_is_removed_by_hand_is_put_back(cluster: Cluster) -> None:
@@ -119,7 +133,7 @@ def test_a_roster_that_is_removed_by_hand_is_put_back(cluster: Cluster) -> None:
     outcome = cluster.reconcile()
 
     assert outcome.put_back == there == outcome.applied
-    assert sorted(os.listdir(place / "nodes")) == ["alpha.sig", "alpha.toml"]
+    assert sorted(os.listdir(place / "nodes")) == ENTRIES
     assert (outcome.committed, outcome.skipped, cluster.folder.head()) == (False, {}, head)
 
     shutil.rmtree(place)
@@ -134,8 +148,47 @@ def test_a_roster_that_is_removed_by_hand_is_put_back(cluster: Cluster) -> None:
     place.unlink()
     cluster.reconcile()
 
-    assert sorted(os.listdir(place / "nodes")) == ["alpha.sig", "alpha.toml"]
+    assert sorted(os.listdir(place / "nodes")) == ENTRIES
     assert cluster.folder.show(str(cluster.folder.head()), "f") == b"2"
+
+
+@pytest.mark.parametrize("how", ["deleted", "garbled", "forged", "covered"])
+def test_a_roster_that_another_node_takes_away_is_put_back_once(cluster: Cluster, how: str, tmp_path: Path) -> None:
+    repository, there = cluster.folder.repository, roster_in_tree(cluster)
+    forged = re.sub("serial = 1", "serial = 9", (cluster.worktree / ".gitcluster/nodes/alpha.toml").read_text())
+    garbage = Entry(FILE, repository.put_blob(forged.encode() if how == "forged" else b"garbage"))
+    changes: dict[str, dict[bytes, Entry | None]] = {
+        "deleted": {os.fsencode(path): None for path in there},
+        "garbled": {b".gitcluster/nodes/alpha.sig": garbage},
+        "forged": {b".gitcluster/nodes/alpha.toml": garbage},
+        "covered": {os.fsencode(path): None for path in there} | {b".gitcluster": garbage},
+    }
+    sent = send_changes(cluster, changes[how])
+    # Another node that merges the same, and has accepted the same.
+    other = Folder.create(str(tmp_path / "other"), node="gamma")
+    roster = cluster.roster
+    other.merge_only(other.tips, lambda head, target: put_back(other.repository, roster, head, target))
+    heads = []
+    for _ in range(4):
+        for source, target, name, commit in (
+            (cluster.folder, other, "beta", sent),
+            (cluster.folder, other, "alpha", cluster.folder.head()),
+            (other, cluster.folder, "gamma", other.head()),
+        ):
+            if commit is not None:
+                words = ("git", f"--git-dir={source.git_dir}", "push", "-q", target.git_dir)
+                subprocess.run([*words, f"{commit}:refs/sync/{name}/main"], check=True, stderr=subprocess.DEVNULL)
+        cluster.folder.merge_only(cluster.folder.tips, cluster.mend)
+        outcome = cluster.reconcile()
+        other.reconcile()
+        heads.append((cluster.folder.head(), other.head()))
+        assert not outcome.skipped
+
+    assert roster_in_tree(cluster) == there
+    assert "serial = 1\n" in (cluster.worktree / ".gitcluster/nodes/alpha.toml").read_text()
+    assert cluster.refresh() == {}
+    assert len(set(heads[-1])) == 1
+    assert heads[-1] == heads[-2]
 
 
 def test_what_piles_up_is_packed_once_in_a_while_and_all_of_it_stays(cluster: Cluster) -> None:
@@ -174,6 +227,19 @@ def test_a_pack_that_was_not_ended_goes_when_nobody_writes_it(tmp_path: Path) ->
     left = {"tmp_pack_young", "pack-whole.pack"}
     assert set(os.listdir(place)) - {"tmp_pack_open"} == left
     assert (place / "tmp_pack_open").exists() or not os.path.isdir("/proc/self/fd")
+
+
+def test_a_node_that_joined_just_now_is_told_why_others_do_not_let_it_in(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = sentence(cluster.roster.entries["beta"], Done(255, b"", "root@beta: Permission denied (publickey)."))
+    away = sentence(cluster.roster.entries["beta"], Done(255, b"", "ssh: connect to host beta: Connection refused"))
+    complain([Exchange("alpha", ""), Exchange("beta", refused), Exchange("gamma", away)], is_new=True)
+
+    assert capsys.readouterr().err.splitlines() == [
+        "holdall: beta has not heard of this node yet, and lets it in as soon as it has.",
+        f"holdall: {away}",
+    ]
 
 
 def test_the_overview_says_what_every_command_does() -> None:

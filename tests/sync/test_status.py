@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -13,11 +14,24 @@ import pytest
 from trial import say
 from watched import Watched, watched
 
+from holdall.limits.snapshot import IGNORE_FILE_BYTES_MAX
+from holdall.sync.repository import Repository
 from support import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+
+COMMIT_BY_A_CLOCK_THAT_IS_FAST = """
+import sys, time
+from holdall.sync.folder import Folder
+folder = Folder.open(sys.argv[1])
+head, kept = folder.head(), folder.repository
+made = kept.commit(kept.tree_of(head), [head], author="alpha", time=int(time.time()) + 3600, message="fast")
+kept.set_ref("refs/sync/alpha/main", made)
+kept.set_ref("refs/heads/main", made)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +69,23 @@ def test_a_node_that_lacks_something_is_stale_after_a_while(pair: list[Watched])
     alpha, beta = pair
     say(alpha.host, "echo second > ~/myrepo/file && holdall sync reconcile")
     assert status(alpha)["beta"]["ahead"] == 1
-    wait_until(lambda: status(alpha, "--stale 1s", code=None)["beta"]["stale"], "beta lacks it for a second")
+    assert alpha.host.run("python", "-c", COMMIT_BY_A_CLOCK_THAT_IS_FAST, alpha.root).returncode == 0
+    wait_until(lambda: status(alpha, "--stale 1s", code=None)["beta"]["stale"], "beta lacks it for a second", 10)
     assert not status(alpha, "--stale 1s", code=1)["ok"]
     assert status(beta)["alpha"]["behind"] is None
     say(alpha.host, "holdall sync push")
 
     assert status(alpha, "--stale 1s")["beta"]["ahead"] == 0
+
+
+def test_what_a_node_could_not_take_up_it_takes_up_when_it_is_pushed_again(pair: list[Watched]) -> None:
+    alpha, beta = pair
+    beta.root.rename(beta.root.with_name("away"))
+    say(alpha.host, "echo third > ~/myrepo/file && holdall sync push", code=1)
+    beta.root.with_name("away").rename(beta.root)
+    say(alpha.host, "holdall sync push")
+
+    assert beta.files() == alpha.files()
 
 
 def test_a_node_that_is_away_is_stale_after_a_while(pair: list[Watched]) -> None:
@@ -116,6 +141,31 @@ def test_a_held_folder_is_told_of_and_released(pair: list[Watched]) -> None:
     assert "many-0" not in pair[1].files()
 
 
+def test_a_removal_that_came_is_told_of_and_released(pair: list[Watched]) -> None:
+    alpha, beta = pair
+    names = [f"some-{number}" for number in range(30)]
+    for name in names:
+        (alpha.root / name).write_text(name)
+    say(alpha.host, "holdall sync push")
+    # What a node does that has no brake.
+    repository, head = Repository(str(alpha.host.home / ".git.myrepo")), alpha.head()
+    tree = repository.edited(repository.tree_of(head), {name.encode(): None for name in names})
+    made = repository.commit(tree, [head], author="alpha", time=int(time.time()), message="x")
+    for ref in ("refs/heads/main", "refs/sync/alpha/main"):
+        repository.set_ref(ref, made)
+    for name in names:
+        (alpha.root / name).unlink()
+
+    assert "What alpha sent was not merged. It would remove 30 of" in say(alpha.host, "holdall sync push", code=1)
+    assert status(beta, code=1)["held_back"].keys() == {"alpha"}
+    assert "What alpha sent is held back. It would remove 30 of" in say(beta.host, "holdall sync status", code=1)
+    assert "some-0" in beta.files()
+    say(beta.host, "holdall sync release")
+    assert "some-0" not in beta.files()
+    assert status(beta)["held_back"] == {}
+    assert beta.head() == alpha.head()
+
+
 def test_the_drift_of_a_read_only_node_is_kept_or_reverted(pair: list[Watched]) -> None:
     alpha, beta = pair
     say(alpha.host, "echo shared > ~/myrepo/shared && holdall sync push")
@@ -165,6 +215,107 @@ def test_an_overlay_runs_after_an_apply_and_only_what_was_approved(pair: list[Wa
     assert say(beta.host, "holdall sync overlay").strip() == "off"
 
 
+def doctor(one: Watched, before: str = "", *, code: int = 0) -> dict[str, tuple[str, str]]:
+    """What `holdall sync doctor` finds, outcome and detail by check, and the words behind `before`."""
+    found = json.loads(say(one.host, f"{before} holdall sync doctor --json ~/myrepo", code=code).splitlines()[-1])
+    assert found["ok"] == (code == 0)
+    return {row["check"]: (row["outcome"], row["detail"]) for row in found["checks"]}
+
+
+def test_the_doctor_finds_an_old_git_and_a_full_disk(pair: list[Watched]) -> None:
+    alpha = pair[0]
+    old = alpha.host.home / "old"
+    old.mkdir()
+    (old / "git").write_text("#!/bin/sh\necho git version 2.37.9\n")
+    (old / "git").chmod(0o755)
+    room = "unshare -Urm sh -c 'mount -t tmpfs -o size={}m none ~/myrepo && \"$@\"' -"
+
+    assert doctor(alpha)["git"][0] == doctor(alpha)["room"][0] == "ok"
+    assert doctor(alpha, 'PATH=~/old:"$PATH"', code=1)["git"] == ("fail", "version 2.37.9")
+    (old / "git").write_text("#!/bin/sh\n")
+    assert doctor(alpha, 'PATH=~/old:"$PATH"', code=1)["git"] == ("fail", "its version is not known")
+    if subprocess.run(["unshare", "-Urm", "mount", "-t", "tmpfs", "none", "/mnt"], check=False).returncode:
+        pytest.skip("no disk can be mounted for one process here")
+    assert doctor(alpha, room.format(32), code=1)["room"] == ("fail", "32.0 MiB free")
+    assert doctor(alpha, room.format(200))["room"] == ("warn", "200.0 MiB free")
+
+
+def test_the_doctor_finds_what_ails_the_daemon(pair: list[Watched]) -> None:
+    alpha = pair[0]
+    assert doctor(alpha)["daemon"] == ("warn", "none runs")
+    alpha.watch()
+    exclude = alpha.host.home / ".git.myrepo/info/exclude"
+    before = exclude.read_text()
+    try:
+        assert doctor(alpha)["daemon"][0] == "ok"
+        exclude.write_text("x" * (IGNORE_FILE_BYTES_MAX + 1))
+        (alpha.root / "file").write_text("new")
+        wait_until(lambda: "Trying again" in alpha.said(), f"a round fails: {alpha.said()}")
+        outcome, detail = doctor(alpha, code=1)["daemon"]
+        assert (outcome, "is longer than" in detail) == ("fail", True)
+        assert "is longer than" in status(alpha, code=1)["alpha"]["error"]
+    finally:
+        exclude.write_text(before)
+        alpha.stop()
+    limit = ("unshare", "-Ur", "sh", "-c", 'echo 1 > /proc/sys/user/max_inotify_watches && exec "$@"', "-")
+    if subprocess.run([*limit, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("inotify watches cannot be limited for one process here")
+    alpha.watch(*limit)
+    try:
+        outcome, detail = doctor(alpha)["daemon"]
+    finally:
+        alpha.stop()
+
+    assert (outcome, "inotify watches are used up" in detail) == ("warn", True)
+
+
+def test_the_doctor_finds_files_that_sshd_does_not_trust_and_no_address(pair: list[Watched]) -> None:
+    alpha = pair[0]
+    keys = alpha.host.home / ".ssh/authorized_keys"
+    keys.chmod(0o620)
+    assert doctor(alpha, code=1)["ssh files"] == (
+        "fail",
+        f"{keys} can be written by others, so sshd lets no other node in",
+    )
+    keys.chmod(0o600)
+    keys.rename(keys.with_name("away"))
+    assert doctor(alpha, code=1)["ssh files"] == ("fail", f"{keys}: No such file or directory")
+    keys.with_name("away").rename(keys)
+    say(alpha.host, f"holdall sync bootstrap ~/myrepo --address {alpha.host.address} --port 9")
+    assert doctor(alpha)["address"][0] == "warn"
+    say(alpha.host, f"holdall sync bootstrap ~/myrepo --address {alpha.host.address} --port {alpha.host.port}")
+
+    assert "address" not in doctor(alpha)
+
+
+def test_the_doctor_finds_a_slow_login_another_clock_and_another_host_key(pair: list[Watched]) -> None:
+    alpha, beta = pair
+    own = alpha.host.home / ".git.myrepo/holdall"
+    keys, known = beta.host.home / ".ssh/authorized_keys", own / "ssh/known_hosts"
+    keys_before, known_before = keys.read_text(), known.read_text()
+    other = (own / "keys/id_ed25519.pub").read_text().split()[1]
+    hang_up = "ssh -F ~/.git.myrepo/holdall/ssh/config -O exit beta"
+    assert doctor(alpha)["beta clock"] == ("ok", "agrees with this one")
+    forced = r'command="sleep 0.3; echo $(( $(date +%s%N) + 5000000000 ))"'
+    try:
+        keys.write_text(re.sub(r'command="[^"]*--node[^"]*"', lambda _: forced, keys_before))
+        say(alpha.host, hang_up, code=None)
+        found = doctor(alpha)
+        keys.write_text(keys_before)
+        known.write_text(re.sub(r"ssh-ed25519 \S+", f"ssh-ed25519 {other}", known_before))
+        say(alpha.host, hang_up, code=None)
+        outcome, detail = doctor(alpha, code=1)["beta"]
+    finally:
+        keys.write_text(keys_before)
+        known.write_text(known_before)
+
+    assert found["beta"][0] == "warn"
+    assert int(found["beta"][1].removeprefix("answers in ").removesuffix(" ms")) >= 300
+    assert found["beta clock"][0] == "warn"
+    assert found["beta clock"][1].endswith(" s apart from this one")
+    assert (outcome, "shows another host key" in detail) == ("fail", True)
+
+
 def test_the_unit_is_one_that_systemd_takes(pair: list[Watched], tmp_path: Path) -> None:
     shown = say(pair[0].host, "holdall sync service show")
     name = shown.splitlines()[0].rpartition("/")[2]
@@ -193,9 +344,13 @@ def test_systemd_is_told_and_a_daemon_in_the_background_ends_at_sigterm(pair: li
         "link.bind(sys.argv[1]); link.settimeout(30); os.environ['NOTIFY_SOCKET'] = sys.argv[1]; "
         "process = subprocess.Popen(['holdall', 'sync', 'watch', 'myrepo']); said = []\n"
         "while 'READY=1' not in said or said[-1] != 'WATCHDOG=1': said.append(link.recv(999).decode())\n"
-        "process.terminate(); print(process.wait(), *said)"
+        "while said.count('WATCHDOG=1') < 3: said.append(link.recv(999).decode())\n"
+        "process.terminate(); code = process.wait()\n"
+        "while said[-1] != 'STOPPING=1': said.append(link.recv(999).decode())\n"
+        "print(code, *said)"
     )
     told = alpha.host.run("python", "-c", script, tmp_path / "notify").stdout
 
     assert told.startswith("0 ")
     assert "STATUS=At " in told
+    assert told.split()[-1] == "STOPPING=1"

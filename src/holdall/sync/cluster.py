@@ -14,24 +14,23 @@ import secrets
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from holdall.errors import DamageError, LocalFileError, NotFoundError, PeerError, RosterError, StoreError, UsageError
-from holdall.limits.sync import SYNC_ENTRY_BYTES_MAX, SYNC_NODES_MAX, SYNC_PUSH_BYTES_MAX
+from holdall.limits.sync import SYNC_PUSH_BYTES_MAX
 from holdall.sync import keys, left_out, upkeep
 from holdall.sync.folder import Folder
-from holdall.sync.merge import DIRECTORY, FILE
 from holdall.sync.process import locked, write_atomically
 from holdall.sync.repository import MAIN
-from holdall.sync.roster import Entry, Role, Roster, Signed, checked_signed, sign
+from holdall.sync.roster import Entry, Role, Roster, Signed, sign
+from holdall.sync.roster_tree import NODES, entries_in, put_back, write_entries
 from holdall.sync.vetting import Arrival
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from holdall.sync.folder import Outcome
-
-NODES: Final = ".gitcluster/nodes"
+    from holdall.sync.merge import Changes
 
 
 class Cluster:
@@ -65,7 +64,7 @@ class Cluster:
         """The roster of the tree when it was last looked at, what was accepted then, and what was not."""
         self.refused: dict[str, str] = {}
         """Nodes of which something must not be merged, as it was last looked at, and why."""
-        folder.merge_only(self.vet)
+        folder.merge_only(self.vet, self.mend)
 
     @classmethod
     def open(cls, path: str | Path) -> Cluster:
@@ -98,7 +97,7 @@ class Cluster:
             signer=folder.node,
         )
         cluster = cls.begin(folder, repository, [sign(entry, own / "keys" / "id_ed25519")])
-        cluster.write_entries([folder.node])
+        write_entries(cluster.worktree, cluster.roster, [folder.node])
         return cluster
 
     @classmethod
@@ -161,7 +160,7 @@ class Cluster:
         """
         outcome = self.folder.reconcile(changed=changed)
         if outcome.held is None:
-            left_out.note(self.own, outcome.skipped, whole=changed is None)
+            left_out.note(self.own, outcome.skipped, seen=changed)
         self.refresh()
         upkeep.begin(self.git_dir)
         return outcome
@@ -208,6 +207,10 @@ class Cluster:
         self.refused = refused
         return now
 
+    def mend(self, head: str | None, target: str) -> Changes:
+        """Entries of the roster that would be lost where main goes from one commit to another; see `put_back`."""
+        return put_back(self.folder.repository, self.roster, head, target) if self.me.role == "rw" else {}
+
     def tips(self) -> dict[str, str]:
         """The commit that each other node has, of those that may be merged, by node."""
         return _read_json(self.own / "vetted.json")
@@ -224,7 +227,7 @@ class Cluster:
         with locked(self.own / "roster.lock"):
             self.roster.load()
             before = dict(self.roster.entries)
-            candidates, refused = self._entries_in_tree()
+            candidates, refused = entries_in(self.folder.repository, self.folder.head())
             if (candidates, before) == self._considered[:2]:
                 return self._considered[2]
             refused |= self.roster.consider(candidates)
@@ -249,7 +252,7 @@ class Cluster:
             self.roster.load()
             self.roster.trust([sign(entry, self.key) for entry in entries])
             self.install()
-        self.write_entries([entry.node for entry in entries])
+        write_entries(self.worktree, self.roster, [entry.node for entry in entries])
         self.folder.reconcile(changed=[NODES])
 
     def changed(self, node: str, *, role: Role | None = None, place: dict[str, Any] | None = None) -> Entry:
@@ -304,44 +307,6 @@ class Cluster:
                 self.folder.repository.delete_ref(name)
         for name in ("cluster.json", "roster.json", "vetted.json", "peers.json"):
             (self.own / name).unlink(missing_ok=True)
-
-    # --- the tree ---
-
-    def _entries_in_tree(self) -> tuple[dict[str, Signed], dict[str, str]]:
-        """The entries in the tree of main with their signatures, and why others cannot be read."""
-        repository = self.folder.repository
-        found, refused = {}, {}
-        there = repository.at(repository.tree_of(repository.ref(MAIN)), NODES.encode())
-        files = repository.tree(there.blob) if there is not None and there.mode == DIRECTORY else {}
-        for name in sorted(files)[: 4 * SYNC_NODES_MAX]:
-            node = name.removesuffix(b".toml").decode("ascii", "replace")
-            signature = files.get(name.removesuffix(b".toml") + b".sig")
-            if not name.endswith(b".toml") or signature is None:
-                continue
-            if files[name].mode != FILE or signature.mode != FILE:
-                continue
-            try:
-                found[node] = checked_signed(
-                    repository.blob(files[name].blob)[: SYNC_ENTRY_BYTES_MAX + 1],
-                    repository.blob(signature.blob)[: SYNC_ENTRY_BYTES_MAX + 1],
-                )
-            except RosterError as error:
-                refused[node] = error.message
-        return found, refused
-
-    def write_entries(self, nodes: list[str]) -> None:
-        """Puts accepted entries into the worktree, through no symlink."""
-        known = {Entry.parse(row.text).node: row for row in self.roster.signed()}
-        place = self.worktree
-        for part in NODES.split("/"):
-            place /= part
-            with contextlib.suppress(FileExistsError):
-                place.mkdir()
-            if place.is_symlink() or not place.is_dir():
-                raise LocalFileError(f"{place} is no directory.", hint="The roster lies there: move it away.")
-        for node in nodes:
-            write_atomically(place / f"{node}.toml", known[node].text.encode(), mode=0o644)
-            write_atomically(place / f"{node}.sig", known[node].signature.encode(), mode=0o644)
 
 
 def _read_json(path: Path) -> dict[str, str]:

@@ -24,7 +24,7 @@ from holdall.limits.sync import SYNC_OVERLAY_BYTES_MAX, SYNC_OVERLAY_SECONDS_MAX
 from holdall.sync.merge import merge
 from holdall.sync.process import TIMED_OUT, run, write_atomically
 from holdall.sync.repository import MAIN
-from holdall.sync.state import Config
+from holdall.sync.state import Config, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,7 +87,8 @@ def _others(cluster: Cluster) -> str | None:
     if cluster.me.role != "ro":
         return None
     rw = {entry.node for entry in cluster.roster.members() if entry.role == "rw"}
-    heads = {tip for node, tip in cluster.tips().items() if node in rw and node != cluster.node}
+    waits = State.read(os.fspath(cluster.own / "state")).held_back
+    heads = {tip for node, tip in cluster.tips().items() if node in rw - waits.keys() and node != cluster.node}
     if not heads or cluster.folder.repository.ref(MAIN) in heads | {None}:
         return None
     return merge(cluster.folder.repository, heads)[0]
