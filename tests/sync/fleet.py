@@ -157,7 +157,7 @@ def listing(root: Path) -> dict[bytes, bytes]:
     return found
 
 
-def main() -> int:
+def main(kind: type[Fleet] = Fleet) -> int:
     """Replays one seed, or goes through many until one fails."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--seed", type=int, default=0)
@@ -166,7 +166,7 @@ def main() -> int:
     for seed in range(asked.seed, asked.seed + asked.count):
         with tempfile.TemporaryDirectory() as place:
             try:
-                Fleet(seed, Path(place)).run()
+                kind(seed, Path(place)).run()
             except BaseException:
                 sys.stderr.write(f"seed {seed} fails\n")
                 raise

@@ -16,7 +16,7 @@ from trial import as_node, files, hosts, log_in, push_as_node, refs, repository,
 from holdall.errors import TooLargeError, TreeError
 from holdall.sync import keys
 from holdall.sync.folder import Folder
-from holdall.sync.joining import read_line
+from holdall.sync.invites import read_line
 from holdall.sync.merge import DIRECTORY, FILE
 from holdall.sync.merge import Entry as File
 from holdall.sync.process import write_atomically

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,13 +21,29 @@ from support import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 WATCHERS: dict[str, Callable[[str, Repository], Inotify | Elsewhere]] = {
     "inotify": lambda root, repository: Inotify(root, repository, f"{root}/.exclude"),
     "watchdog": lambda root, _: Elsewhere(root),
 }
 BUILT_FILES = 20_000 if "HOLDALL_TEST_LONG" in os.environ else 5_000
+
+THOUSAND_COMMITS = """
+import pathlib, sys, time
+from holdall.sync.folder import Folder
+from holdall.sync.merge import FILE, Entry
+folder = Folder.open(sys.argv[1])
+head, kept = folder.head(), folder.repository
+tree = kept.tree_of(head)
+(pathlib.Path(sys.argv[1]) / "counted").mkdir()
+for number in range(1000):
+    path, data = f"counted/{number % 100}", b"%d" % number
+    pathlib.Path(sys.argv[1], path).write_bytes(data)
+    tree = kept.edited(tree, {path.encode(): Entry(FILE, kept.put_blob(data))})
+    head = kept.commit(tree, [head], author="alpha", time=int(time.time()), message=path)
+kept.set_ref("refs/sync/alpha/main", head)
+kept.set_ref("refs/heads/main", head)
+"""
 
 
 @pytest.mark.parametrize("kind", WATCHERS)
@@ -70,6 +87,31 @@ def test_what_the_system_tells_of_changes(kind: str, tmp_path: Path) -> None:
         assert not watch.why_blind
     finally:
         watch.close()
+
+
+def test_when_the_system_loses_hints_everything_is_looked_at(tmp_path: Path) -> None:
+    try:
+        held = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text(encoding="ascii"))
+    except OSError:
+        pytest.skip("there is no inotify")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "one").write_text("x")
+    repository = Repository.create(str(tmp_path / "git"))
+    watch = Inotify(str(root), repository, f"{root}/.exclude")
+    try:
+        watch.refresh(repository.empty)
+        for _ in range(held // 4 + 1):  # each rename is two events
+            (root / "one").rename(root / "two")
+            (root / "two").rename(root / "one")
+        lost = watch.read()
+        (root / "one").write_text("y")
+        wait_until(lambda: watch.read() == {"one"}, "what follows is heard again")
+    finally:
+        watch.close()
+
+    assert lost is None
+    assert not watch.why_blind
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +282,25 @@ def test_a_cluster_heals_by_itself(pair: tuple[Watched, Watched]) -> None:
 
     assert healed < 15
     wait_until(lambda: say(alpha.host, stale) == "0\n", f"all is well: {alpha.said()}")
+
+
+def test_a_node_that_was_off_for_a_thousand_commits_catches_up_by_itself(pair: tuple[Watched, Watched]) -> None:
+    alpha, beta = pair
+    beta.stop(kill=True)
+    beta.host.power_off()
+    alpha.stop()
+    before = int(say(alpha.host, "git --git-dir ~/.git.myrepo rev-list --count main"))
+    made = alpha.host.run("python", "-c", THOUSAND_COMMITS, alpha.root)
+    assert made.returncode == 0, made.stderr
+    alpha.watch()
+    beta.host.power_on()
+    beta.watch()
+    begun = time.monotonic()
+    settle(alpha, beta)
+    sys.stdout.write(f"caught up with 1,000 commits after {time.monotonic() - begun:.2f} s\n")
+
+    assert (beta.root / "counted/99").read_text() == "999"
+    assert int(say(beta.host, "git --git-dir ~/.git.myrepo rev-list --count main")) == before + 1000
 
 
 def test_gtfc_watch_as_its_page_has_it_and_without_inotify_watches(pair: tuple[Watched, Watched]) -> None:

@@ -17,7 +17,8 @@ from holdall.errors import ConflictError, NotFoundError, SettingError, UsageErro
 from holdall.sync import apply as applying
 from holdall.sync.folder import Folder
 from holdall.sync.merge import FILE, Entry
-from holdall.sync.snapshot import NESTED, contents
+from holdall.sync.reading import contents
+from holdall.sync.snapshot import NESTED
 from holdall.sync.state import FileCache, Signature, State
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ import os
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Group, Parameter
 
-from holdall.cli import output, sync_daemon, sync_demo, sync_history, sync_nodes, sync_status
+from holdall.cli import output, sync_daemon, sync_demo, sync_history, sync_large, sync_nodes, sync_status
 from holdall.cli.exit_codes import DONE, FAILED
 from holdall.cli.sync_folders import (
     DEFAULTS,
@@ -56,6 +56,7 @@ app.command(sync_status.doctor, usage="holdall sync doctor [DIRECTORY] [OPTIONS]
 app.command(sync_daemon.release, usage="holdall sync release [DIRECTORY] [OPTIONS]")
 app.command(sync_daemon.drift, usage="holdall sync drift [DIRECTORY] [OPTIONS]")
 app.command(sync_daemon.overlay, usage="holdall sync overlay [show|use|approve|off] [-- COMMAND]")
+app.command(sync_large.store, usage="holdall sync store [STORE] [OPTIONS]")
 app.command(sync_demo.demo, usage="holdall sync demo [DIRECTORY] [OPTIONS]")
 
 
@@ -67,6 +68,8 @@ def bootstrap(
     node: Node = None,
     address: Address = None,
     port: Port = _SSH_PORT,
+    store: sync_large.Name = None,
+    max_size: sync_large.Size = None,
     common: Common = DEFAULTS,
 ) -> int:
     """Makes a folder the first of a cluster; what is in it is its first version.
@@ -78,6 +81,8 @@ def bootstrap(
         node: What this host is called among the others; by default its host name.
         address: Where others reach this host; by default its host name.
         port: The port of its sshd.
+        store: Where large files go; see holdall sync store.
+        max_size: A file above this is large, such as 50MB.
         common: The options of every command.
     """
     from holdall.sync import keys  # noqa: PLC0415 - slow to import
@@ -85,10 +90,13 @@ def bootstrap(
     from holdall.sync.folder import Folder  # noqa: PLC0415 - as above
 
     worktree, where = os.path.abspath(directory), address or socket.gethostname()
+    place = sync_large.checked(store)
     try:
         folder = Folder.open(worktree)
     except NotFoundError:
-        folder = Folder.create(worktree, node=node or own_name())
+        folder = Folder.create(worktree, node=node or own_name(), size_max_bytes=sync_large.size_bytes(max_size))
+    if store is not None or max_size is not None:
+        sync_large.settle(folder, place, max_size)
     try:
         cluster = Cluster(folder)
     except NotFoundError:
@@ -97,9 +105,10 @@ def bootstrap(
     else:
         cluster.publish([cluster.changed(cluster.node, place=keys.own_place(where, port, own_user()))])
     tell_of_place(cluster, common)
+    code = reconciled(cluster, common, moves=True) or sync_large.move(cluster, common) if store is not None else DONE
     if common.json:
         output.document({"node": cluster.node, "repository": cluster.repository, "directory": worktree})
-    return DONE
+    return code
 
 
 @app.command(usage="holdall sync join (HOST | INVITE | -) DIRECTORY [OPTIONS]")
@@ -113,6 +122,8 @@ def join(
     node: Node = None,
     address: Address = None,
     port: Port = _SSH_PORT,
+    store: sync_large.Name = None,
+    max_size: sync_large.Size = None,
     common: Common = DEFAULTS,
 ) -> int:
     """Makes a folder of this host one with that of a cluster: all files and their whole history.
@@ -129,35 +140,36 @@ def join(
         address: Where others reach this host; by default its host name. Where no sshd answers there, nobody connects to
             this host, and it does all the connecting.
         port: The port of its sshd.
+        store: Where large files go; see holdall sync store.
+        max_size: A file above this is large, such as 50MB.
         common: The options of every command.
     """
     from holdall.sync import joining, transport  # noqa: PLC0415 - slow to import
+    from holdall.sync.invites import SCHEME  # noqa: PLC0415 - as above
 
     worktree = os.path.abspath(directory)
     line = sys.stdin.readline(SYNC_ENTRY_BYTES_MAX) if where == "-" else where
-    name, place = node or own_name(), address or socket.gethostname()
-    if where == "-" or line.startswith(f"{joining.SCHEME}:"):
+    place = address or socket.gethostname()
+    me: dict[str, Any] = {"node": node or own_name(), "address": place, "port": port, "user": own_user()}
+    me["size_max_bytes"] = sync_large.size_bytes(max_size)
+    store = sync_large.checked(store)
+    if where == "-" or line.startswith(f"{SCHEME}:"):
         if there is not None or read_only:
             raise UsageError("--from and --read-only are for a HOST; an invite says both itself.")
-        cluster = joining.join_by_invite(line, Path(worktree), node=name, address=place, port=port, user=own_user())
+        cluster = joining.join_by_invite(line, Path(worktree), **me)
     else:
-        path = there or as_below_home(worktree)
         cluster = joining.join_by_login(
-            where,
-            Path(worktree),
-            path,
-            node=name,
-            address=place,
-            port=port,
-            user=own_user(),
-            read_only=read_only,
+            where, Path(worktree), there or as_below_home(worktree), read_only=read_only, **me
         )
+    if store is not None or max_size is not None:
+        sync_large.settle(cluster.folder, store, max_size)
     tell_of_place(cluster, common)
+    code = reconciled(cluster, common, moves=True) or sync_large.move(cluster, common)
     told = transport.push(cluster) if cluster.me.role == "rw" else []
-    complain(told)
+    complain(told, is_new=True)
     if common.json:
         output.document({"node": cluster.node, "repository": cluster.repository, "directory": worktree})
-    return DONE
+    return code
 
 
 @app.command(usage="holdall sync push [DIRECTORY] [OPTIONS]")
@@ -171,8 +183,10 @@ def push(directory: str | None = None, /, *, common: Common = DEFAULTS) -> int:
     from holdall.sync import transport  # noqa: PLC0415 - slow to import
 
     def work(cluster: "Cluster") -> "tuple[int, list[Exchange]]":
-        code = reconciled(cluster, common)
-        return code, transport.push(cluster)
+        code = reconciled(cluster, common, moves=True)
+        told, head = transport.push(cluster), cluster.folder.head()
+        code = max(code, sync_large.move(cluster, common))
+        return code, told if cluster.folder.head() == head else transport.push(cluster)
 
     return _exchanged(directory, common, work, "sent to")
 
@@ -189,7 +203,8 @@ def pull(directory: str | None = None, /, *, common: Common = DEFAULTS) -> int:
 
     def work(cluster: "Cluster") -> "tuple[int, list[Exchange]]":
         told = transport.fetch(cluster)
-        return reconciled(cluster, common), told
+        code = reconciled(cluster, common, moves=True)
+        return max(code, sync_large.move(cluster, common)), told
 
     return _exchanged(directory, common, work, "fetched from", enough=1)
 

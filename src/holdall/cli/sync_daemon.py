@@ -16,6 +16,7 @@ from cyclopts import Parameter
 from holdall.cli import output
 from holdall.cli.exit_codes import DONE, FAILED, NOT_FOUND, REFUSED, WRONG_USE
 from holdall.cli.sync_folders import DEFAULTS, Common, clusters, only, reconciled
+from holdall.cli.sync_large import open_named
 from holdall.core.units import SECOND_NS, parse_duration_ns
 from holdall.errors import BusyError, LocalFileError, UsageError
 from holdall.limits.sync import SYNC_ASK_SECONDS, SYNC_LOG_BYTES_MAX, SYNC_PROGRAM_SECONDS_MAX
@@ -87,7 +88,8 @@ def watch(
         raise UsageError("--every has to be longer than nothing.")
     if daemon:
         return _go_on(cluster, ["--every", every, "--log", log or str(cluster.own / "daemon.log")], common)
-    worker = Daemon(cluster, say=_teller(log), notify=os.environ.pop("NOTIFY_SOCKET", ""), ask_seconds=ask_seconds)
+    notify = os.environ.pop("NOTIFY_SOCKET", "")
+    worker = Daemon(cluster, open_named, say=_teller(log), notify=notify, ask_seconds=ask_seconds)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: worker.stop())
     worker.run()
@@ -213,7 +215,7 @@ def _systemctl(*words: str) -> None:
 
 
 def release(directory: str | None = None, /, *, common: Common = DEFAULTS) -> int:
-    """Ends a hold: the next look at the folder is believed, however many files are gone.
+    """Ends a hold: what vanished, here or in what other nodes sent, was meant. No other node asks the same again.
 
     Args:
         directory: The folder; not needed where it is clear.
@@ -222,7 +224,7 @@ def release(directory: str | None = None, /, *, common: Common = DEFAULTS) -> in
     from holdall.sync.status import poke_daemon  # noqa: PLC0415 - slow to import
 
     cluster = only(clusters(directory))
-    cluster.folder.release()
+    cluster.folder.release(tells=cluster.me.role == "rw")
     code = reconciled(cluster, common)
     poke_daemon(cluster)
     return code

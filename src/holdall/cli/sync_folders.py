@@ -64,15 +64,24 @@ def only(clusters: "list[Cluster]") -> "Cluster":
     return clusters[0]
 
 
-def complain(told: "Iterable[Exchange]") -> None:
-    """Says which exchanges failed, and why."""
+def complain(told: "Iterable[Exchange]", *, is_new: bool = False) -> None:
+    """Says which exchanges failed, and why; a node that `is_new` is not to be let in before it was heard of."""
     for row in told:
-        if row.error:
+        if is_new and "does not let this node in" in row.error:
+            output.note(f"{row.node} has not heard of this node yet, and lets it in as soon as it has.")
+        elif row.error:
             output.note(row.error)
 
 
-def reconciled(cluster: "Cluster", common: Common) -> int:
-    """Reconciles a folder, says what stands in the way of that, and returns the exit code."""
+def reconciled(cluster: "Cluster", common: Common, *, moves: bool = False) -> int:
+    """Reconciles a folder, says what stands in the way of that, and returns the exit code.
+
+    Args:
+        cluster: It.
+        common: The options of every command.
+        moves: Whether the caller moves the large files that wait, so that nothing is said of them.
+    """
+    from holdall.sync.large import FROM_STORE, TO_STORE  # noqa: PLC0415 - slow to import
     from holdall.sync.local import after_apply  # noqa: PLC0415 - slow to import
 
     outcome = cluster.reconcile()
@@ -82,14 +91,18 @@ def reconciled(cluster: "Cluster", common: Common) -> int:
     for path in outcome.put_back if not common.quiet else ():
         if path not in outcome.skipped:
             output.note(f"{path!a} is the cluster's, and was put back; to leave it, run holdall sync unjoin.")
-    for node, why in sorted(cluster.refused.items()):
+    for node, why in sorted((cluster.refused | outcome.held_back).items()):
         output.note(f"What {node} sent was not merged. {why}")
+    if outcome.held_back:
+        output.note("If that was meant: holdall sync release.")
     if not common.quiet:
+        silent = {TO_STORE, FROM_STORE} if moves else set()
         for path, why in sorted(outcome.skipped.items()):
-            output.note(f"{path!a} was left alone: {why}.")
+            if why not in silent:
+                output.note(f"{path!a} was left alone: {why}.")
         for conflict in outcome.conflicts:
             output.note(f"{conflict.path!a} was changed here and there: the other version is in {conflict.copy!a}.")
-    return FAILED if outcome.held is not None or cluster.refused else DONE
+    return FAILED if outcome.held is not None or outcome.held_back or cluster.refused else DONE
 
 
 def tell_of_place(cluster: "Cluster", common: Common) -> None:

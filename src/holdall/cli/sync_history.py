@@ -11,6 +11,7 @@ from cyclopts import App, Group, Parameter
 from holdall.cli import output
 from holdall.cli.exit_codes import DONE, FAILED
 from holdall.cli.sync_folders import DEFAULTS, Common
+from holdall.cli.sync_large import move_all, write_out
 from holdall.errors import NotFoundError, UsageError
 from holdall.limits.sync import SYNC_TEXT_BYTES_MAX
 
@@ -77,7 +78,11 @@ def diff(path: str, /, *, directory: Directory = None, common: Common = DEFAULTS
             facts = {"path": conflict.path, "copy": conflict.copy, "node": conflict.node}
             output.document(facts | {"diff": None if shown is None else shown.decode(errors="surrogateescape")})
         elif shown is None:
-            output.path_line("Not text, or too long to compare: ", os.fsencode(conflict.copy))
+            sizes = _sizes(folder, conflict)
+            words = (
+                "Not text, or too long to compare" if sizes is None else "{:,} bytes here, {:,} there".format(*sizes)
+            )
+            output.path_line(f"{words}: ", os.fsencode(conflict.copy))
         else:
             output.data(shown)
     return DONE
@@ -140,7 +145,8 @@ def log(
 def show(at: str, path: str, /, *, directory: Directory = None, common: Common = DEFAULTS) -> int:
     """Writes what a file held at a time, or in a version, to standard output.
 
-    With --json, prints {"path", "value"}, where a value that is not UTF-8 is called "value_base64" instead.
+    With --json, prints {"path", "value"}, where a value that is not UTF-8 is called "value_base64" instead; of a large
+    file, {"path", "address", "size_bytes"}.
 
     Args:
         at: A time such as 2026-03-01T12:00, or a commit of `sync log`.
@@ -148,8 +154,17 @@ def show(at: str, path: str, /, *, directory: Directory = None, common: Common =
         directory: The folder; not needed where it is clear.
         common: The options of every command.
     """
+    from holdall.sync.pointer import parse  # noqa: PLC0415 - slow to import
+
     folder, name = _meant(path, directory)
     data = folder.show(at, name)
+    pointer = parse(data)
+    if pointer is not None and common.json:
+        output.document({"path": name, "address": pointer.address.hex(), "size_bytes": pointer.size_bytes})
+        return DONE
+    if pointer is not None:
+        write_out(folder, pointer)
+        return DONE
     if not common.json:
         output.data(data)
         return DONE
@@ -238,7 +253,7 @@ def _changed(folder: "Folder", work: "Callable[[], Outcome]", common: Common) ->
     if outcome.held is not None:
         output.note(f"{folder.worktree} is held, so nothing was changed. {outcome.held}")
         return FAILED
-    is_told = True
+    code, is_told = _fetched(folder, outcome, common, gives=cluster is None or cluster.me.role == "rw"), True
     if cluster is not None:
         cluster.refresh()
         is_told = poke_daemon(cluster)
@@ -251,16 +266,47 @@ def _changed(folder: "Folder", work: "Callable[[], Outcome]", common: Common) ->
         output.note(f"{folder.worktree}: {output.count(len(outcome.applied), 'file')} changed.")
         if not is_told:
             output.note("No daemon runs here; holdall sync push brings it to the others.")
-    return DONE
+    return code
+
+
+def _fetched(folder: "Folder", outcome: "Outcome", common: Common, *, gives: bool) -> int:
+    """Gets large files that a round could not place, and places them; returns an exit code."""
+    from holdall.sync.large import FROM_STORE  # noqa: PLC0415 - slow to import
+
+    def look() -> int:
+        later = folder.reconcile()
+        outcome.applied += later.applied
+        outcome.skipped = later.skipped
+        return DONE
+
+    return move_all(folder, look, common, gives=gives) if FROM_STORE in outcome.skipped.values() else DONE
+
+
+def _texts(folder: "Folder", conflict: "Conflict") -> list[bytes]:
+    """What the history has under a file's name and under that of a copy."""
+    names = (os.fsencode(conflict.path), os.fsencode(conflict.copy))
+    entries = [folder.repository.entry(folder.head(), name) for name in names]
+    return [b"" if entry is None else folder.repository.blob(entry.blob) for entry in entries]
+
+
+def _sizes(folder: "Folder", conflict: "Conflict") -> tuple[int, int] | None:
+    """How long both versions are, where one of them is a large file."""
+    from holdall.sync.pointer import parse  # noqa: PLC0415 - slow to import
+
+    texts = _texts(folder, conflict)
+    pointers = [parse(text) for text in texts]
+    if not any(pointers):
+        return None
+    here, there = (found.size_bytes if found else len(text) for found, text in zip(pointers, texts, strict=True))
+    return here, there
 
 
 def _difference(folder: "Folder", conflict: "Conflict") -> bytes | None:
     """The version under the file's name and that of a copy, compared line by line; None where they are no texts."""
-    path, copy, head = os.fsencode(conflict.path), os.fsencode(conflict.copy), folder.head()
-    entries = [folder.repository.entry(head, name) for name in (path, copy)]
-    texts = [b"" if entry is None else folder.repository.blob(entry.blob) for entry in entries]
-    if any(b"\0" in text or len(text) > SYNC_TEXT_BYTES_MAX for text in texts):
+    texts = _texts(folder, conflict)
+    if _sizes(folder, conflict) or any(b"\0" in text or len(text) > SYNC_TEXT_BYTES_MAX for text in texts):
         return None
+    path, copy = os.fsencode(conflict.path), os.fsencode(conflict.copy)
     old, new = (text.splitlines(keepends=True) for text in texts)
     lines = difflib.diff_bytes(difflib.unified_diff, old, new, path, copy)
     return b"".join(line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n" for line in lines)

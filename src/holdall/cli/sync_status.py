@@ -47,12 +47,13 @@ def status(
     stale: Annotated[str, Parameter(metavar="TIME")] = f"{SYNC_STALE_SECONDS:.0f}s",
     common: Common = DEFAULTS,
 ) -> int:
-    """Shows how every node fares. The exit code is 1 if one is stale, a conflict is open, or the folder is held.
+    """Shows how every node fares. The exit code is 1 if one is stale, a conflict is open, or something is held.
 
     Where no daemon runs, the other nodes are asked. AHEAD counts commits that a node lacks, BEHIND those that only it
-    has; CONFLICTS and DRIFT are this node's. With --json, prints {"directory", "ok", "held", "daemon",
-    "nodes": [{"node", "role", "link", "head", "ahead", "behind", "synced_ns", "latency_ms", "conflicts", "drift",
-    "error", "stale"}], "left_out": {path: reason}}.
+    has; CONFLICTS and DRIFT are this node's. With --json, prints {"directory", "ok", "held",
+    "held_back": {node: reason}, "daemon", "nodes": [{"node", "role", "link", "head", "ahead", "behind", "synced_ns",
+    "latency_ms", "conflicts", "drift", "error", "stale"}], "waiting": {path: reason}, "store_error",
+    "left_out": {path: reason}}.
 
     Args:
         directory: The folder; without it, the one that this is in, else every one of this user's.
@@ -80,24 +81,34 @@ def _show(cluster: "Cluster", report: "Report", common: Common) -> None:
         daemon = None if report.daemon is None else asdict(report.daemon)
         rows = [asdict(row) for row in report.rows]
         facts = {"directory": str(cluster.worktree), "ok": report.is_well, "held": report.held or None}
-        output.document(facts | {"daemon": daemon, "nodes": rows, "left_out": report.left_out})
+        facts |= {"held_back": report.held_back, "daemon": daemon, "nodes": rows, "waiting": report.waiting}
+        output.document(facts | {"store_error": report.store_error or None, "left_out": report.left_out})
         return
     output.table([_HEADINGS, *(_cells(row) for row in report.rows)])
     if common.quiet:
         return
     if report.held:
         output.note(f"{cluster.worktree} is held. {report.held} If it is right as it is: holdall sync release.")
+    for node, why in sorted(report.held_back.items()):
+        output.note(f"What {node} sent is held back. {why} If that was meant: holdall sync release.")
     if report.daemon is None:
         output.note(f"No daemon watches {cluster.worktree}: start one with holdall sync service install.")
     elif report.daemon.blind:
         output.note(f"The daemon looks at everything every few seconds, since {report.daemon.blind}.")
-    for path, why in islice(report.left_out.items(), _LEFT_OUT_SHOWN):
-        output.note(f"{path!a} is not synced: {why}.")
-    if len(report.left_out) > _LEFT_OUT_SHOWN:
-        output.note(f"And {output.count(len(report.left_out) - _LEFT_OUT_SHOWN, 'file')} more; see --json.")
+    _show_files(report)
+
+
+def _show_files(report: "Report") -> None:
+    """Says which files are not where they should be, and why."""
+    if report.store_error:
+        output.note(report.store_error)
+    for words, files in (("is large", report.waiting), ("is not synced", report.left_out)):
+        for path, why in islice(files.items(), _LEFT_OUT_SHOWN):
+            output.note(f"{path!a} {words}: {why}.")
+        if len(files) > _LEFT_OUT_SHOWN:
+            output.note(f"And {output.count(len(files) - _LEFT_OUT_SHOWN, 'file')} more; see --json.")
     if any(why.startswith("larger") for why in report.left_out.values()):
-        settings = cluster.own / "config.toml"
-        output.note(f"Keep large files elsewhere, such as in a holdall commit, or raise size_max_bytes in {settings}.")
+        output.note("Name a store for such files, or take larger ones: holdall sync store, and its --max-size.")
 
 
 def _cells(row: "Row") -> tuple[str, ...]:

@@ -12,30 +12,32 @@ import errno
 import os
 import secrets
 import stat
-import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import LocalFileError
-from holdall.limits.sync import SYNC_WRITTEN_SECONDS
+from holdall.sync.disk import has_name
 from holdall.sync.ignore import TEMPORARY, is_reserved
+from holdall.sync.large import permissions
 from holdall.sync.merge import SYMLINK, Entry
+from holdall.sync.pointer import Pointer, parse
+from holdall.sync.reading import READ, UNKNOWN, identified
 from holdall.sync.repository import blob_id
-from holdall.sync.snapshot import NESTED, contents
+from holdall.sync.snapshot import NESTED
 from holdall.sync.state import Signature, entry_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
+    from holdall.sync.large import Large
     from holdall.sync.repository import Repository
     from holdall.sync.state import FileCache
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_SAME_NAME: Final = "this file system takes its name for another one, as it may do with case, accents and final dots"
 _NO_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
-_MODE_BITS: Final = 0o777
-_RUN_BITS: Final = 0o111
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +61,13 @@ class Applied:
         done: Paths that are as wanted, and were not before.
         changed: Paths where something else was: it was left.
         failed: Paths that could not be made as wanted, and why.
+        placed: Large files that were put in place, what each is now, and its SHA-256.
     """
 
     done: list[bytes] = field(default_factory=list)
     changed: set[bytes] = field(default_factory=set)
     failed: dict[bytes, str] = field(default_factory=dict)
+    placed: dict[bytes, tuple[Signature, bytes]] = field(default_factory=dict)
 
 
 class _Refused(Exception):  # noqa: N818 - it ends a step, not the program
@@ -77,6 +81,7 @@ class Applier:
         repository: Has what is written.
         root: Where the folder is.
         cache: Of what was hashed in it.
+        large: What is known of large files, and those that have come.
         has_modes: Whether the file system tells programs from other files.
         folds: Whether names that differ only in case are one name to it.
     """
@@ -87,15 +92,18 @@ class Applier:
         root: bytes,
         *,
         cache: FileCache,
+        large: Large,
         has_modes: bool,
         folds: bool,
     ) -> None:
         self._repository = repository
         self._root = root
         self._cache = cache
+        self._large = large
         self._has_modes = has_modes
         self._folds = folds
         self._open: list[tuple[bytes, int]] = []
+        self._wanted: set[bytes] = set()
 
     def apply(self, steps: Mapping[bytes, Step]) -> Applied:
         """Does the steps: removals first, so that a file can take the place of a directory, and the other way round.
@@ -104,6 +112,7 @@ class Applier:
             LocalFileError: The folder itself cannot be opened.
         """
         applied = Applied()
+        self._wanted = {step.wanted.blob for step in steps.values() if step.wanted is not None}
         try:
             self._open = [(b"", os.open(self._root, _FOLDER))]
         except OSError as error:
@@ -127,7 +136,8 @@ class Applier:
         except _Refused as refused:
             applied.failed[path] = str(refused)
         except OSError as error:
-            applied.failed[path] = error.strerror or str(error)
+            why = error.strerror or str(error)
+            applied.failed[path] = f"this file system does not take it: {why}" if self._folds else why
 
     def _step(self, path: bytes, step: Step, applied: Applied) -> None:
         folder, _, name = path.rpartition(b"/")
@@ -137,8 +147,8 @@ class Applier:
             applied.changed.add(path)
             return
         status = None if fd is None else _status(fd, name)
-        if fd is not None and self._folds and status is not None and name not in map(os.fsencode, os.listdir(fd)):
-            raise _Refused("another name differs from it only in case, and this file system tells no difference")
+        if fd is not None and self._folds and status is not None and not has_name(fd, name):
+            raise _Refused(_SAME_NAME)
         if status is not None and stat.S_ISDIR(status.st_mode) and None in step.states:
             if step.wanted is None:
                 return
@@ -153,7 +163,7 @@ class Applier:
             return
         if step.wanted is None:
             self._remove(path, name, status, applied)
-        elif fd is not None and self._write(fd, path, name, status, step.wanted):
+        elif fd is not None and self._write(fd, path, status, step.wanted, applied):
             applied.done.append(path)
         else:
             applied.changed.add(path)
@@ -164,25 +174,39 @@ class Applier:
             os.close(self._open.pop()[1])
         here, fd = self._open[-1]
         for name in folder[len(here) :].strip(b"/").split(b"/") if folder != here else ():
-            try:
-                below = os.open(name, _FOLDER, dir_fd=fd)
-            except FileNotFoundError:
-                if not make:
-                    return None
-                os.mkdir(name, dir_fd=fd)
-                below = os.open(name, _FOLDER, dir_fd=fd)
-            except OSError as error:
-                if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
-                    raise
-                if not make:
-                    return None
-                raise NotADirectoryError(errno.ENOTDIR, "not a directory") from error
-            if _status(below, b".git") is not None:
-                os.close(below)
-                raise _Refused(f"it lies in {NESTED}")
+            below = self._opened(fd, name, make=make)
+            if below is None:
+                return None
             here, fd = here + b"/" + name if here else name, below
             self._open.append((here, fd))
         return fd
+
+    def _opened(self, fd: int, name: bytes, *, make: bool) -> int | None:
+        """A directory in another one, open; None where there is none and none is made."""
+        made = False
+        try:
+            below = os.open(name, _FOLDER, dir_fd=fd)
+        except FileNotFoundError:
+            if not make:
+                return None
+            os.mkdir(name, dir_fd=fd)
+            made = True
+            below = os.open(name, _FOLDER, dir_fd=fd)
+        except OSError as error:
+            if error.errno not in {errno.ENOTDIR, errno.ELOOP}:
+                raise
+            if not make:
+                return None
+            raise NotADirectoryError(errno.ENOTDIR, "not a directory") from error
+        why = _SAME_NAME if self._folds and not has_name(fd, name) else None
+        if why is None and _status(below, b".git") is not None:
+            why = f"it lies in {NESTED}"
+        if why is not None:
+            os.close(below)
+            if made:
+                os.rmdir(name, dir_fd=fd)
+            raise _Refused(why)
+        return below
 
     def _entry(self, fd: int, path: bytes, name: bytes, status: os.stat_result, step: Step) -> Entry | None:
         """What is in the place of a file."""
@@ -190,9 +214,9 @@ class Applier:
         blob = self._cache.blob(path, signature)
         if blob is None:
             if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
-                return Entry(0, b"")
-            data = contents(name, signature, within=fd)
-            blob = b"" if data is None else blob_id(data)
+                return Entry(0, UNKNOWN)
+            found = identified(name, signature, [step.wanted, *step.states], self._large, within=fd)
+            blob = UNKNOWN if found is None else found[0]
         before = step.wanted or next((state for state in step.states if state is not None), None)
         return entry_of(status, blob, before, has_modes=self._has_modes)
 
@@ -201,7 +225,9 @@ class Applier:
         if status is None or not _is_still(fd, name, status):
             applied.changed.add(path)
             return
-        os.unlink(name, dir_fd=fd)
+        moved = self._large.known(path, Signature.of(status))
+        if moved is None or blob_id(moved.text) not in self._wanted or not self._large.take(moved, name, fd):
+            os.unlink(name, dir_fd=fd)
         self._cache.forget(path)
         applied.done.append(path)
         while len(self._open) > 1:
@@ -212,14 +238,20 @@ class Applier:
                 return
             os.close(self._open.pop()[1])
 
-    def _write(self, fd: int, path: bytes, name: bytes, status: os.stat_result | None, wanted: Entry) -> bool:
+    def _write(self, fd: int, path: bytes, status: os.stat_result | None, wanted: Entry, applied: Applied) -> bool:
         """Puts a file in its place; False where something else came there meanwhile."""
-        making = TEMPORARY + secrets.token_hex(6).encode()
+        making, name = TEMPORARY + secrets.token_hex(6).encode(), path.rpartition(b"/")[2]
+        data = self._repository.blob(wanted.blob)
+        pointer = parse(data) if stat.S_ISREG(wanted.mode) else None
+        if pointer is not None and status is not None and self._large.known(path, Signature.of(status)) == pointer:
+            self._set_mode(fd, name, wanted)
+            self._note(fd, path, pointer, applied)
+            return True
         try:
             if wanted.mode == SYMLINK:
-                os.symlink(self._repository.blob(wanted.blob), making, dir_fd=fd)
+                os.symlink(data, making, dir_fd=fd)
             elif stat.S_ISREG(wanted.mode):
-                self._fill(fd, making, status, wanted)
+                self._fill(fd, making, status, wanted, pointer or data)
             else:
                 raise _Refused("a submodule or something else that this version does not know")
             if not _is_still(fd, name, status):
@@ -228,49 +260,48 @@ class Applier:
                 return False
             if status is not None:
                 os.rename(making, name, src_dir_fd=fd, dst_dir_fd=fd)
+            elif self._folds and not has_name(fd, name):
+                os.unlink(name, dir_fd=fd)
+                raise _Refused(_SAME_NAME)
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(making, dir_fd=fd)
         self._cache.forget(path)
+        if pointer is not None:
+            self._note(fd, path, pointer, applied)
         return True
 
-    def _fill(self, fd: int, making: bytes, status: os.stat_result | None, wanted: Entry) -> None:
+    def _fill(self, fd: int, making: bytes, status: os.stat_result | None, wanted: Entry, of: Pointer | bytes) -> None:
         """Writes a file beside its place, with the permissions of the one it replaces."""
+        if isinstance(of, Pointer) and not self._large.has(of):
+            raise _Refused(self._large.lacks())
         runs = bool(wanted.mode & stat.S_IXUSR)
         replaces = status is not None and stat.S_ISREG(status.st_mode)
         made = os.open(making, _NEW, 0o600 if replaces else 0o777 if runs else 0o666, dir_fd=fd)
         try:
-            left = memoryview(self._repository.blob(wanted.blob))
+            left = memoryview(of if isinstance(of, bytes) else b"")
             while left:
                 left = left[os.write(made, left) :]
-            if status is not None and replaces:
-                had = status.st_mode & _MODE_BITS
-                # Whoever may read a program may run it.
-                os.fchmod(made, had | (had & 0o444) >> 2 if runs else had & ~_RUN_BITS)
+            if status is not None and replaces and self._has_modes:
+                os.fchmod(made, permissions(status.st_mode, runs=runs))
+            if isinstance(of, Pointer):
+                self._large.give(of, made, making, fd)
         finally:
             os.close(made)
 
+    def _set_mode(self, fd: int, name: bytes, wanted: Entry) -> None:
+        """Makes a large file, which has the right bytes, a program or none."""
+        file = os.open(name, READ, dir_fd=fd)
+        try:
+            os.fchmod(file, permissions(os.fstat(file).st_mode, runs=bool(wanted.mode & stat.S_IXUSR)))
+        finally:
+            os.close(file)
 
-def secure(git_dir: str, blobs: Iterable[bytes]) -> None:
-    """Lets objects that were written lately survive a power cut; the others the system has written by now.
-
-    Raises:
-        LocalFileError: The disk does not take them.
-    """
-    for blob in blobs:
-        folder = os.path.join(git_dir, "objects", blob.hex()[:2])
-        for path in (os.path.join(folder, blob.hex()[2:]), folder):
-            try:
-                if time.time() - os.stat(path).st_mtime < SYNC_WRITTEN_SECONDS:
-                    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                    try:
-                        os.fsync(fd)
-                    finally:
-                        os.close(fd)
-            except FileNotFoundError:  # packed
-                break
-            except OSError as error:
-                raise LocalFileError(f"{path} cannot be written to the disk: {error.strerror or error}.") from error
+    def _note(self, fd: int, path: bytes, pointer: Pointer, applied: Applied) -> None:
+        """Notes what a large file is that is in its place now, so that it need not be read."""
+        signature = self._large.placed(path.rpartition(b"/")[2], fd)
+        if signature is not None:
+            applied.placed[path] = signature, pointer.address
 
 
 def _status(fd: int, name: bytes) -> os.stat_result | None:

@@ -1,8 +1,8 @@
 """The daemon of one folder: it reconciles whenever something changed, and exchanges what is new with all peers.
 
 One thread does all that touches the folder, round after round. What waits for a peer runs beside it, one thread for
-each, so that a peer that hangs holds up nothing. Another thread answers on `<git dir>/holdall/daemon.sock`: `poke`, by
-which the shell tells of a push, and `status`.
+each, so that a peer that hangs holds up nothing; so do large files on their way to the store and from it. Another
+thread answers on `<git dir>/holdall/daemon.sock`: `poke`, by which the shell tells of a push, and `status`.
 
 Whatever it is told of changes are hints. The reconcile is the truth: it runs over everything at the start, from time to
 time, when hints were lost, and every few seconds where the system does not tell of all. What the daemon wrote itself
@@ -34,20 +34,23 @@ from holdall.limits.sync import (
     SYNC_RECONCILE_SECONDS,
     SYNC_SETTLE_SECONDS,
     SYNC_SETTLE_SECONDS_MAX,
+    SYNC_WRITING_SECONDS,
 )
 from holdall.stores.locks import take
 from holdall.sync import local
+from holdall.sync.background import Runner
+from holdall.sync.contact import Contact
 from holdall.sync.process import end_all
 from holdall.sync.status import Facts, Listener, tell_systemd
-from holdall.sync.transport import Contact
+from holdall.sync.telling import Teller
 from holdall.sync.watch import watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdall.sync.cluster import Cluster
-    from holdall.sync.folder import Outcome
     from holdall.sync.roster import Entry
+    from holdall.sync.transfer import Opener
     from holdall.sync.watch import Elsewhere, Inotify
 
 _BLIND_SHARE: Final = 20
@@ -59,6 +62,7 @@ class Daemon:
 
     Args:
         cluster: The folder.
+        open_store: Opens the store of its large files.
         say: Told in a line what happens.
         notify: The address of systemd's socket; empty where there is none.
         ask_seconds: How often each peer is asked for what it has.
@@ -67,6 +71,7 @@ class Daemon:
     def __init__(
         self,
         cluster: Cluster,
+        open_store: Opener,
         *,
         say: Callable[[str], None],
         notify: str = "",
@@ -95,9 +100,11 @@ class Daemon:
         self._full_seconds = 0.0
         """How long the last look at everything took."""
         self._failures = 0
-        self._skipped: dict[str, str] = {}
+        self._teller = Teller(say, notify)
         self._overlay = local.OverlayRunner(cluster, say)
-        self._status = ""
+        self._large = Runner(
+            cluster.folder, open_store, gives=lambda: cluster.me.role == "rw", say=say, wake=self._wake
+        )
 
     def stop(self) -> None:
         """Ends it after the round that is under way; may be called from a signal handler."""
@@ -131,6 +138,7 @@ class Daemon:
                 tell_systemd(self._notify, "STOPPING=1")
                 if listener is not None:
                     listener.close()
+                self._large.stop()
                 end_all()
                 self._end_watch()
         finally:
@@ -165,7 +173,9 @@ class Daemon:
         """When the next round is to begin."""
         if self._failures or self._facts.held:
             return self._full_due
-        return min(self._full_due, self._last + SYNC_SETTLE_SECONDS, self._first + SYNC_SETTLE_SECONDS_MAX)
+        writing = self._watch is not None and self._watch.writing
+        settle_seconds = SYNC_WRITING_SECONDS if writing else SYNC_SETTLE_SECONDS
+        return min(self._full_due, self._last + settle_seconds, self._first + SYNC_SETTLE_SECONDS_MAX)
 
     def _turn(self) -> None:
         """Does whatever is due."""
@@ -185,9 +195,10 @@ class Daemon:
 
     def _take_hints(self) -> None:
         hints = self._watch.read() if self._watch is not None else set()
+        self._hints |= (moved := self._large.moved())
         if hints is None or len(self._hints) + len(hints) > SYNC_HINTS_MAX:
             self._full_due = min(self._full_due, time.monotonic() + SYNC_SETTLE_SECONDS_MAX + self._full_seconds)
-        elif hints:
+        elif hints or moved:
             self._hints |= hints
             self._last = time.monotonic()
             self._first = min(self._first, self._last)
@@ -238,6 +249,8 @@ class Daemon:
             self._see_to_watch()
         hints, self._hints = self._hints, set()
         self._first = self._last = _NEVER
+        if self._watch is not None:
+            self._watch.writing.clear()
         try:
             outcome = self._cluster.reconcile(changed=None if is_full else hints)
             local.settle_drift(self._cluster, self._say)
@@ -248,7 +261,9 @@ class Daemon:
             return
         self._facts.rounds += 1
         self._failures, self._facts.error = 0, ""
-        self._tell(outcome)
+        self._facts.held = outcome.held or ""
+        self._teller.tell(outcome, self._cluster.refused)
+        self._large.take(outcome.skipped)
         if is_full:
             self._full_seconds = time.monotonic() - begun
             often = max(SYNC_BLIND_SECONDS, _BLIND_SHARE * self._full_seconds)
@@ -264,33 +279,6 @@ class Daemon:
         self._facts.error = error.message
         self._failures += 1
         self._full_due = time.monotonic() + min(SYNC_BACKOFF_SECONDS_MAX, float(1 << min(self._failures - 1, 16)))
-
-    def _tell(self, outcome: Outcome) -> None:
-        """Says what a round did."""
-        held = outcome.held or ""
-        if held != self._facts.held:
-            self._say(f"Held, nothing is committed or merged. {held}" if held else "Not held any more.")
-        self._facts.held = held
-        done = ["committed"] if outcome.committed else []
-        done += [f"merged {', '.join(outcome.merged)}"] if outcome.merged else []
-        done += [f"changed {len(outcome.applied)} files"] if outcome.applied else []
-        done += [f"put back {len(outcome.put_back)} files of the roster"] if outcome.put_back else []
-        if done and outcome.head is not None:
-            self._say(f"{outcome.head[:12]}: {', '.join(done)}.")
-        for conflict in outcome.conflicts:
-            self._say(f"{conflict.path!a} was changed here and there: the other version is in {conflict.copy!a}.")
-        for node, why in sorted(self._cluster.refused.items()):
-            self._say(f"What {node} sent was not merged. {why}")
-        for path, why in sorted(outcome.skipped.items()):
-            if self._skipped.get(path) != why:
-                self._say(f"{path!a} is left alone: {why}.")
-        if len(self._skipped) > SYNC_HINTS_MAX:
-            self._skipped.clear()
-        self._skipped |= outcome.skipped
-        status = held or (outcome.head or "empty")[:12]
-        if status != self._status:
-            self._status = status
-            tell_systemd(self._notify, f"STATUS={'Held: ' if held else 'At '}{status}")
 
     # --- peers ---
 
@@ -310,6 +298,7 @@ class Daemon:
             is_due = now >= peer.due or (not peer.error and (pushes or peer.behind))
             if is_due and not peer.busy and free > 0:
                 peer.busy, free = True, free - 1
+                peer.due = now + SYNC_PROBE_SECONDS  # if it fails
                 peer.asked = head or ""
                 threading.Thread(target=self._exchange, args=(entry, peer, pushes), daemon=True).start()
 
@@ -333,7 +322,6 @@ class Daemon:
             if changed:
                 self._first = 0.0
             if peer.error:
-                peer.due = now + SYNC_PROBE_SECONDS
                 continue
             poll_seconds = SYNC_ASK_SECONDS if self._cluster.me.address else SYNC_POLL_SECONDS
             peer.due = now + min(self._ask_seconds, poll_seconds)

@@ -23,8 +23,9 @@ from holdall.limits.sync import SYNC_FILE_BYTES_MAX
 from holdall.sync.ignore import FILES
 from holdall.sync.lock import locked
 from holdall.sync.merge import DIRECTORY, Conflict, copy_author, plain_name
+from holdall.sync.outcome import Outcome
 from holdall.sync.repository import MAIN, Repository
-from holdall.sync.round import Engine, Outcome
+from holdall.sync.round import Engine
 from holdall.sync.state import Config, State, places
 
 if TYPE_CHECKING:
@@ -161,9 +162,9 @@ class Folder:
                 hints.add(name)
         return hints
 
-    def merge_only(self, vet: Callable[[], Mapping[str, str]]) -> None:
-        """From now on merges only what this returns, commits by node; it is called while the lock is held."""
-        self._engine.vet = vet
+    def merge_only(self, vet: Callable[[], Mapping[str, str]], mend: Callable[[str | None, str], Changes]) -> None:
+        """From now on merges only what `vet` returns, and changes what `mend` says; see `Engine`."""
+        self._engine.vet, self._engine.mend = vet, mend
 
     def hold(self, reason: str) -> None:
         """Lets every reconcile do nothing until `release`.
@@ -173,15 +174,15 @@ class Folder:
         """
         self._hold(reason, released=False)
 
-    def release(self) -> None:
-        """Ends a hold, and lets the next reconcile believe what it finds, however many files are gone."""
-        self._hold("", released=True)
+    def release(self, *, tells: bool = True) -> None:
+        """Ends a hold: the next reconcile believes what it finds and what came; if it `tells`, so do other nodes."""
+        self._hold("", released=True, tells=tells)
 
-    def _hold(self, reason: str, *, released: bool) -> None:
+    def _hold(self, reason: str, *, released: bool, tells: bool = True) -> None:
         with locked(self.git_dir, self.node):
             path = os.path.join(self.git_dir, "holdall", "state")
             state = State.read(path)
-            state.held, state.released = reason, released
+            state.held, state.released, state.tells = reason, released, tells
             state.write(path)
 
     def head(self) -> str | None:

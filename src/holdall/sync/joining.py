@@ -24,7 +24,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode
 
 from holdall.errors import (
     InviteError,
@@ -46,13 +46,12 @@ from holdall.limits.sync import (
 from holdall.sync import keys, transport
 from holdall.sync.cluster import Cluster
 from holdall.sync.folder import Folder
+from holdall.sync.invites import SCHEME, read_line
 from holdall.sync.process import TIMED_OUT, Done, run, write_atomically
 from holdall.sync.roster import Entry, Role, Signed
 
 if TYPE_CHECKING:
     from holdall.sync.transport import Exchange
-
-SCHEME: Final = "holdall+ssh"
 
 _NAME: Final = re.compile(r"[0-9a-f]{12}")
 _ANSWER_BYTES_MAX: Final = 4 * MIB
@@ -96,7 +95,9 @@ def invite(cluster: Cluster, *, read_only: bool, seconds: float) -> str:
     return f"{SCHEME}://{me.user}@{host}:{me.port}/{cluster.repository}?{urlencode(words)}"
 
 
-def join_by_invite(line: str, worktree: Path, *, node: str, address: str, port: int, user: str) -> Cluster:
+def join_by_invite(
+    line: str, worktree: Path, *, node: str, address: str, port: int, user: str, size_max_bytes: int
+) -> Cluster:
     """Joins with the line that `invite` made.
 
     Args:
@@ -106,6 +107,7 @@ def join_by_invite(line: str, worktree: Path, *, node: str, address: str, port: 
         address: Where this host's sshd is reached; an empty one for nowhere.
         port: Its port.
         user: Whom to log in as; this user.
+        size_max_bytes: Files beyond this are large.
 
     Raises:
         InviteError: It is none, or is not accepted.
@@ -133,7 +135,8 @@ def join_by_invite(line: str, worktree: Path, *, node: str, address: str, port: 
         return transport.sentence(inviter, done)
 
     keys.check_new(inviter.repository, "")
-    request = _Request(worktree, node=node, address=address, port=port, user=user, role="rw")
+    place = keys.own_place(address, port, user)
+    request = _Request(worktree, node=node, place=place, role="rw", size_max_bytes=size_max_bytes)
     done = ask(request.text())
     if done.code:
         request.refused()
@@ -142,7 +145,16 @@ def join_by_invite(line: str, worktree: Path, *, node: str, address: str, port: 
 
 
 def join_by_login(
-    host: str, worktree: Path, there: str, *, node: str, address: str, port: int, user: str, read_only: bool
+    host: str,
+    worktree: Path,
+    there: str,
+    *,
+    node: str,
+    address: str,
+    port: int,
+    user: str,
+    read_only: bool,
+    size_max_bytes: int,
 ) -> Cluster:
     """Joins over a login that this user has at a host of the cluster, whatever his own ssh does for it.
 
@@ -155,12 +167,15 @@ def join_by_login(
         port: Its port.
         user: Whom to log in as; this user.
         read_only: Whether it only takes.
+        size_max_bytes: Files beyond this are large.
 
     Raises:
         UnreachableError: The login fails.
         PeerError: The node there refuses; so it does where this user has a folder of that cluster.
     """
-    request = _Request(worktree, node=node, address=address, port=port, user=user, role="ro" if read_only else "rw")
+    role: Role = "ro" if read_only else "rw"
+    place = keys.own_place(address, port, user)
+    request = _Request(worktree, node=node, place=place, role=role, size_max_bytes=size_max_bytes)
     home, rest = ("~/", there[2:]) if there.startswith("~/") else ("", there)
     script = f'PATH="$PATH:{_PLACES}" exec holdall sync admit {home}{shlex.quote(rest)}'
     try:
@@ -248,12 +263,12 @@ def unjoin(cluster: Cluster, node: str) -> list[Exchange]:
 class _Request:
     """A request to join, and what is done when it is granted."""
 
-    def __init__(self, worktree: Path, *, node: str, address: str, port: int, user: str, role: Role) -> None:
+    def __init__(self, worktree: Path, *, node: str, place: dict[str, Any], role: Role, size_max_bytes: int) -> None:
         try:
             self._folder = Folder.open(os.fspath(worktree))
             self._made = False
         except NotFoundError:
-            self._folder = Folder.create(os.fspath(worktree), node=node)
+            self._folder = Folder.create(os.fspath(worktree), node=node, size_max_bytes=size_max_bytes)
             self._made = True
         own = Path(self._folder.git_dir, "holdall")
         if (own / "cluster.json").exists():
@@ -262,7 +277,7 @@ class _Request:
             raise UsageError(f"This folder was begun as that of the node {begun}.", hint=f"Say --node {begun}.")
         keys.check_path(Path(self._folder.git_dir))
         key = keys.make_key(own / "keys" / "id_ed25519", f"holdall:{node}")
-        self._fields = {"node": node, "role": role, "key": key, **keys.own_place(address, port, user)}
+        self._fields = {"node": node, "role": role, "key": key, **place}
 
     def text(self, *has: str) -> bytes:
         """What is sent, with the clusters that the user takes part in, as far as that is anybody's business."""
@@ -312,36 +327,6 @@ def _claimed(cluster: Cluster, name: str) -> Role:
     except FileNotFoundError:
         raise InviteError("This invite was used just now.") from None
     return "ro" if there.role == "ro" else "rw"
-
-
-def read_line(line: str) -> tuple[Entry, bytes, int]:
-    """What the line of an invite says: the node that made it, the key pair, and until when, in seconds since 1970.
-
-    Raises:
-        InviteError: It is none.
-    """
-    try:
-        parts = urlsplit(line.strip())
-        words = {name: values[0] for name, values in parse_qs(parts.query, strict_parsing=True).items()}
-        secret = words["secret"]
-        pair = base64.b64decode(secret + "=" * (-len(secret) % 4), altchars=b"-_", validate=True)
-        if parts.scheme != SCHEME or len(pair) != 64:
-            raise InviteError("This is no invite.")
-        entry = Entry(
-            repository=parts.path.removeprefix("/"),
-            node=words["node"],
-            serial=1,
-            role="rw",
-            address=parts.hostname or "",
-            port=parts.port or 22,
-            user=parts.username or "",
-            host_key=words["host"],
-            key=keys.public_key(pair[32:]),
-            signer=words["node"],
-        )
-        return entry, pair, int(words["until"])
-    except (ValueError, KeyError, IndexError, RosterError):
-        raise InviteError("This is no invite, or a part of it is missing.") from None
 
 
 def _refusal(done: Done, words: str) -> InviteError | PeerError | UnreachableError:

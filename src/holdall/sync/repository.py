@@ -19,6 +19,7 @@ from pygit2.enums import ObjectType, SortMode
 from holdall.errors import DamageError, OutOfSpaceError, StoreError
 from holdall.limits.sync import SYNC_PACKS_OPEN_MAX, SYNC_TEXT_BYTES_MAX, SYNC_TREES_CACHED
 from holdall.sync.merge import DIRECTORY, EXECUTABLE, FILE, SYMLINK, Entry
+from holdall.sync.pointer import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,9 @@ def _translated(doing: str) -> Iterator[None]:
         ) from error
     except (pygit2.GitError, OSError, ValueError) as error:
         full = getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT} or "No space left" in str(error)
-        raise (OutOfSpaceError if full else StoreError)(f"git could not {doing}: {error}.") from error
+        if full:
+            raise OutOfSpaceError(f"git could not {doing}: {error}.", hint="Free some space.") from error
+        raise StoreError(f"git could not {doing}: {error}.") from error
 
 
 def blob_id(data: bytes) -> bytes:
@@ -177,13 +180,8 @@ class Repository:
                 folder_was = before is not None and before.mode == DIRECTORY
                 folder_is = after is not None and after.mode == DIRECTORY
                 if folder_was or folder_is:
-                    waiting.append(
-                        (
-                            path + b"/",
-                            before.blob if before and folder_was else self.empty,
-                            after.blob if after and folder_is else self.empty,
-                        )
-                    )
+                    tree_was = before.blob if before and folder_was else self.empty
+                    waiting.append((path + b"/", tree_was, after.blob if after and folder_is else self.empty))
                 if before is not None and not folder_was:
                     found[path] = None
                 if after is not None and not folder_is:
@@ -340,9 +338,11 @@ class Repository:
 
     def united(self, base: bytes, earlier: bytes, later: bytes) -> bytes | None:
         """See `merge.History`."""
-        if any(b"\0" in text or len(text) > SYNC_TEXT_BYTES_MAX for text in map(self.blob, (base, earlier, later))):
+        texts = [self.blob(blob) for blob in (base, earlier, later)]
+        if any(b"\0" in text or len(text) > SYNC_TEXT_BYTES_MAX or parse(text) is not None for text in texts):
             return None
         old, one, other = (pygit2.Oid(raw=self.put_tree({_ONE: Entry(FILE, blob)})) for blob in (base, earlier, later))
         with _translated("merge a file"):
             merged = self._git.merge_trees(old, one, other)
-            return None if merged.conflicts is not None else bytes(merged[_ONE.decode()].id.raw)
+            made = None if merged.conflicts is not None else bytes(merged[_ONE.decode()].id.raw)
+        return None if made is None or parse(self.blob(made)) is not None else made

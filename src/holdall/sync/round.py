@@ -10,72 +10,35 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from holdall.limits.sync import SYNC_BRAKE_FILES_MIN, SYNC_KEEP_REFS_MAX, SYNC_ROUNDS_MAX, SYNC_WRITTEN_SECONDS
-from holdall.sync.apply import Applier, Step, secure
+from holdall.errors import LocalFileError
+from holdall.limits.sync import SYNC_KEEP_REFS_MAX, SYNC_ROUNDS_MAX, SYNC_WRITTEN_SECONDS
+from holdall.sync.apply import Applier, Step
+from holdall.sync.brake import Brake, Root, release_message
+from holdall.sync.disk import probe, secure
 from holdall.sync.ignore import Rules
+from holdall.sync.large import Large
 from holdall.sync.merge import DIRECTORY, merge
+from holdall.sync.outcome import Outcome
 from holdall.sync.repository import MAIN, Repository
 from holdall.sync.snapshot import Scan
-from holdall.sync.state import FileCache, Lag, State, brake, probe
+from holdall.sync.state import Config, FileCache, Lag, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from holdall.sync.merge import Changes, Conflict, Entry
-    from holdall.sync.state import Config
+    from holdall.sync.merge import Changes, Entry
 
 SYNC: Final = "refs/sync/"
 KEEP: Final = "refs/sync-keep/"
 _IN_PLACE: Final = "something that is not synced is in its place"
+_NOTHING: Final = "0" * 40
+"""Stands for the commit before the first: what lagged since then was not there at all."""
 
 Edit: TypeAlias = "Callable[[str | None], Changes]"
 """Gives what a person wants changed, for the commit that it will come after."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a reconcile did.
-
-    Attributes:
-        head: The commit that the folder is at now; None while it has never had a file.
-        committed: Whether something new was found in the folder.
-        merged: Nodes whose commits came in.
-        applied: Paths that were changed in the folder.
-        conflicts: Conflicts that were met, each with both versions kept.
-        put_back: Files of the roster that were gone, and are there again unless `skipped` has them.
-        held: Why nothing was done; None where the folder is not held.
-        skipped: What was left alone, and why, by path.
-    """
-
-    head: str | None = None
-    committed: bool = False
-    merged: list[str] = field(default_factory=list)
-    applied: list[str] = field(default_factory=list)
-    conflicts: list[Conflict] = field(default_factory=list)
-    put_back: list[str] = field(default_factory=list)
-    held: str | None = None
-    skipped: dict[str, str] = field(default_factory=dict)
-
-    def skip(self, reasons: dict[bytes, str]) -> None:
-        """Notes what was left alone."""
-        self.skipped |= {os.fsdecode(path): reason for path, reason in reasons.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Root:
-    """What is known of the folder before it is looked into.
-
-    Attributes:
-        device: The number of its file system.
-        is_empty: Whether nothing is in it.
-    """
-
-    device: int
-    is_empty: bool
 
 
 class Engine:
@@ -96,10 +59,14 @@ class Engine:
         self._config = config
         self._exclude = os.path.join(git_dir, "info", "exclude")
         self._state_path = os.path.join(git_dir, "holdall", "state")
-        self._cache = FileCache(os.path.join(git_dir, "holdall", "files"))
-        self._has_modes, self._folds = probe(os.path.join(git_dir, "holdall", "config.toml"))
+        self._large = Large(git_dir)
+        self._cache = FileCache(os.path.join(git_dir, "holdall", "files"), self._large)
+        self._has_modes, self._folds = True, False
+        self._probed: int | None = None
         self.vet: Callable[[], Mapping[str, str]] | None = None
         """Says, while the lock is held, what of other nodes may be merged: commits by node. Without it, all may."""
+        self.mend: Callable[[str | None, str], Changes] | None = None
+        """Says, of what main was and is to become, which files of the latter are to be otherwise."""
         self._contained: set[str] = set()
         """Tips that main has, so that this is not found out again."""
         self._refs: dict[str, str] = {}
@@ -116,25 +83,34 @@ class Engine:
         """
         outcome = Outcome(self.repository.ref(MAIN))
         state = State.read(self._state_path)
+        config = Config.read(os.path.join(self.repository.path, "holdall", "config.toml"))
+        if config != self._config:  # what was left out may be taken now
+            self._config, hints = config, None
+        self._large.refresh(config)
         try:
-            with os.scandir(self._root) as listing:
-                root = Root(os.stat(self._root).st_dev, is_empty=next(listing, None) is None)
+            root = Root.of(self._root)
         except OSError as error:
             outcome.held = f"The folder cannot be read: {error.strerror or error}; is a disk not mounted?"
             return outcome
+        if self._probed != root.device and not (root.is_empty and outcome.head is not None):
+            with suppress(LocalFileError):  # where nothing can be written, nothing has to be known
+                (self._has_modes, self._folds), self._probed = probe(self._root), root.device
         outcome.held = state.held or None
         if outcome.held is None:
             self._run(outcome, state, root, hints if state.device in {0, root.device} else None, edit)
+            if state.released:
+                state.end_release()
+                state.write(self._state_path, lasting=False)
         return outcome
 
     def _run(
         self, outcome: Outcome, state: State, root: Root, hints: Collection[bytes] | None, edit: Edit | None
     ) -> None:
-        tips = self._new_tips(outcome)
-        undone: Collection[bytes] = ()
+        tips, brake = self._new_tips(outcome), Brake(self.repository, state)
+        begun, undone = outcome.head, set[bytes]()
         for attempt in range(1, SYNC_ROUNDS_MAX + 1):
             scan = self._scan(outcome.head, state, hints, forced=undone)
-            if attempt == 1 and not self._passes(outcome, state, scan, root):
+            if attempt == 1 and not self._passes(outcome, brake, scan, root, tips):
                 return
             branches = self._commit(outcome, state, scan)
             heads = {*tips.values(), *branches.values(), *([outcome.head] if outcome.head is not None else ())}
@@ -143,6 +119,14 @@ class Engine:
                 target = self._committed(target, edit(target))
             if target is None:
                 return
+            if self.mend is not None and (mended := self.mend(begun, target)):
+                target = self._committed(target, mended) or target
+                outcome.put_back = sorted({*outcome.put_back, *map(os.fsdecode, mended)})
+            if state.released and state.tells:
+                target = self._made(self.repository.tree_of(target), target, release_message(self._config.node))
+            brake.note(outcome.head, self.repository.tree_of(target))
+            if brake.changed:
+                state.write(self._state_path, lasting=False)
             # What a second look does not explain is not looked at a third time.
             last = attempt == SYNC_ROUNDS_MAX or (attempt > 1 and not scan.edits)
             undone = self._apply(outcome, target, state, branches, last=last)
@@ -186,7 +170,7 @@ class Engine:
             self.repository.tree_of(head),
             cache=self._cache,
             top=Rules.top(self._exclude),
-            size_max_bytes=self._config.size_max_bytes,
+            large=self._large,
             has_modes=self._has_modes,
             folds=self._folds,
             lagging={path: lag.states for path, lag in state.lagging.items()},
@@ -202,21 +186,22 @@ class Engine:
                 os.unlink(os.path.join(self._root, path))
         return scan
 
-    def _passes(self, outcome: Outcome, state: State, scan: Scan, root: Root) -> bool:
-        """Whether what a scan found is believed; then it is noted on which file system it was."""
+    def _passes(self, outcome: Outcome, brake: Brake, scan: Scan, root: Root, tips: dict[str, str]) -> bool:
+        """Whether what a scan found is believed; then what came and is not believed is taken out of the tips."""
+        state = brake.state
         outcome.skip(scan.skipped)
-        moved = state.device not in {0, root.device}
-        if outcome.head is not None and (root.is_empty or moved or scan.removed > SYNC_BRAKE_FILES_MIN):
-            files = sum(1 for _ in self.repository.files(self.repository.tree_of(outcome.head)))
-            outcome.held = brake(
-                files=files, removed=scan.removed, changed=len(scan.edits), is_empty=root.is_empty, moved=moved
-            )
-            if outcome.held is not None and not state.released:
-                return False
-            outcome.held = None
-        if state.device != root.device or state.released:
-            state.device, state.released = root.device, False
+        if outcome.head is not None and not state.released:
+            outcome.held = brake.why_held(outcome.head, scan.edits, root)
+            if outcome.held is None:
+                outcome.held_back = brake.held_back(outcome.head, tips)
+                for node in outcome.held_back:
+                    del tips[node]
+        if outcome.held is None:
+            state.device = root.device
+        if brake.changed:
             state.write(self._state_path, lasting=False)
+        if outcome.held is not None:
+            return False
         outcome.put_back = sorted(map(os.fsdecode, scan.lost))
         state.lagging |= {path: Lag([None], outcome.head) for path in scan.lost}
         return True
@@ -252,18 +237,17 @@ class Engine:
 
     def _committed(self, parent: str | None, edits: Changes) -> str | None:
         """A commit of this node with some files changed; the parent where nothing is."""
+        parent = None if parent == _NOTHING else parent
         before = self.repository.tree_of(parent)
         tree = self.repository.edited(before, edits)
         if tree == before:
             return parent
-        one = min(edits).decode(errors="replace")
-        return self.repository.commit(
-            tree,
-            [] if parent is None else [parent],
-            author=self._config.node,
-            time=int(time.time()),
-            message=one if len(edits) == 1 else f"{len(edits)} files",
-        )
+        one = min(edits).decode(errors="replace").replace("\n", "?")
+        return self._made(tree, parent, one if len(edits) == 1 else f"{len(edits)} files")
+
+    def _made(self, tree: bytes, parent: str | None, message: str) -> str:
+        parents = [] if parent is None else [parent]
+        return self.repository.commit(tree, parents, author=self._config.node, time=int(time.time()), message=message)
 
     # --- what the folder becomes ---
 
@@ -279,13 +263,23 @@ class Engine:
         was = state.lagging
         if len(steps) > 1:  # one alone is done or not begun
             begun = {path: was.get(path) or Lag([], None) for path in steps}
-            self._save(state, {path: Lag([*lag.states, steps[path].wanted], lag.base) for path, lag in begun.items()})
+            begun = {path: Lag([*lag.states, steps[path].wanted], lag.base) for path, lag in begun.items()}
+            waiting = {path: lag for path, lag in was.items() if not self._may_come(steps[path].wanted)}
+            self._save(state, begun | waiting)
         if target != outcome.head and outcome.head is not None:
             self._keep(outcome.head)
         self._secure(steps.values())
         applied = Applier(
-            self.repository, self._root, cache=self._cache, has_modes=self._has_modes, folds=self._folds
+            self.repository,
+            self._root,
+            cache=self._cache,
+            large=self._large,
+            has_modes=self._has_modes,
+            folds=self._folds,
         ).apply(steps)
+        if applied.placed:
+            with suppress(LocalFileError):  # then they are read once more
+                self._large.keep(applied.placed)
         outcome.applied += [os.fsdecode(path) for path in applied.done]
         if applied.changed and not last:
             return applied.changed
@@ -293,7 +287,7 @@ class Engine:
         outcome.skip({path: reason for path, reason in failed.items() if os.fsdecode(path) not in outcome.skipped})
         lags = {}
         for path in failed:
-            base = branches.get(path) or (was[path].base if path in was else None) or outcome.head
+            base = branches.get(path) or (was[path].base if path in was else None) or outcome.head or _NOTHING
             lags[path] = Lag([self._file(base, path)], base)
         if lags:
             self._save(state, state.lagging | lags, lasting=True)
@@ -308,8 +302,13 @@ class Engine:
             state.lagging = lagging
             state.write(self._state_path, lasting=lasting)
 
+    def _may_come(self, wanted: Entry | None) -> bool:
+        """Whether nothing has to come from a store first."""
+        pointer = self._large.pointer(wanted)
+        return pointer is None or self._large.has(pointer)
+
     def _file(self, commit: str | None, path: bytes) -> Entry | None:
-        found = self.repository.entry(commit, path)
+        found = self.repository.entry(None if commit == _NOTHING else commit, path)
         return found if found is not None and found.mode != DIRECTORY else None
 
     def _steps(self, head: str | None, target: str, state: State, branches: dict[bytes, str]) -> dict[bytes, Step]:

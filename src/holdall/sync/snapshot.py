@@ -14,22 +14,22 @@ from typing import TYPE_CHECKING, Final
 
 from holdall.errors import LocalFileError
 from holdall.sync.ignore import ROSTER, TEMPORARY, Rules, is_reserved
+from holdall.sync.large import TO_STORE
 from holdall.sync.merge import DIRECTORY, Entry, copy_author
-from holdall.sync.repository import blob_id
+from holdall.sync.reading import CHANGING, UNKNOWN, identified
 from holdall.sync.state import Signature, entry_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from holdall.sync.large import Large
     from holdall.sync.repository import Repository
     from holdall.sync.state import FileCache
 
 NESTED: Final = "a git repository of its own, which is left alone"
-CHANGING: Final = "changes while it is read"
 _ROSTERS: Final = "the place is the roster's"
 
 _SLASH: Final = ord("/")
-_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Scan:
@@ -41,7 +41,7 @@ class Scan:
         tree: What it is compared with.
         cache: What need not be read again.
         top: What is left out before any ignore file is read.
-        size_max_bytes: Larger files are left out.
+        large: What is known of large files.
         has_modes: Whether the file system tells programs from other files.
         folds: Whether names that differ only in case are one name to it.
         lagging: States of files that count as no edits.
@@ -63,7 +63,7 @@ class Scan:
         *,
         cache: FileCache,
         top: Rules,
-        size_max_bytes: int,
+        large: Large,
         has_modes: bool,
         folds: bool,
         lagging: Mapping[bytes, Sequence[Entry | None]],
@@ -74,12 +74,14 @@ class Scan:
         self._tree = tree
         self._cache = cache
         self._top = top
-        self._size_max_bytes = size_max_bytes
+        self._large = large
         self._has_modes = has_modes
         self._folds = folds
         self._lagging = lagging
         self._forced = {*forced, *(path[:end] for path in forced for end, byte in enumerate(path) if byte == _SLASH)}
         self._waiting: list[tuple[bytes, bytes, Rules, bool]] = []
+        self._to_store: set[int] = set()
+        """How long the files are that wait to be stored."""
         self.edits: dict[bytes, Entry | None] = {}
         self.skipped: dict[bytes, str] = {}
         self.removed = 0
@@ -90,12 +92,14 @@ class Scan:
         """Looks at everything."""
         self._waiting.append((b"", self._tree, self._top, False))
         self._walk()
+        self._spare_moved()
 
     def some(self, paths: Iterable[bytes]) -> None:
         """Looks at some paths, and at everything below those that are directories."""
         for path in sorted(set(paths)):
             self._go_to(path.split(b"/"))
         self._walk()
+        self._spare_moved()
 
     def _go_to(self, names: list[bytes]) -> None:
         """Goes down to a path as `_walk` would."""
@@ -218,6 +222,18 @@ class Scan:
             self.removed += 1
             self._cache.forget(path)
 
+    def _spare_moved(self) -> None:
+        """Leaves removals for later of large files that are as long as one that waits to be stored.
+
+        They may have been moved there. Then both become one commit, and no node has to get the bytes anew.
+        """
+        for path in [path for path, new in self.edits.items() if new is None] if self._to_store else ():
+            pointer = self._large.pointer(self._repository.at(self._tree, path))
+            if pointer is not None and pointer.size_bytes in self._to_store:
+                self.skipped[path] = TO_STORE
+                self.removed -= 1
+                del self.edits[path]
+
     def _is_spared(self, path: bytes, new: Entry | None) -> bool:
         """Whether an edit does not count since it would take away entries of the roster."""
         below = path.removeprefix(ROSTER).split(b"/")
@@ -231,57 +247,33 @@ class Scan:
 
     def _entry(self, path: bytes, status: os.stat_result, old: Entry | None) -> Entry | None:
         """What a file is, its contents kept; None where it is left alone."""
-        reason = None
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISLNK(status.st_mode):
-            reason = "neither a file nor a directory nor a symlink"
-        elif status.st_size > self._size_max_bytes:
-            reason = f"larger than {self._size_max_bytes:,} bytes"
-        if reason is not None:
-            self.skipped[path] = reason
+            self.skipped[path] = "neither a file nor a directory nor a symlink"
             return None
         signature = Signature.of(status)
         blob = self._cache.blob(path, signature)
         if blob is None or ((old is None or old.blob != blob) and not self._repository.has(blob)):
-            read_ns = time.time_ns()
             try:
-                data = contents(self._root + path, signature)
+                blob = self._read(path, signature, old)
             except OSError as error:
                 self.skipped[path] = error.strerror or str(error)
                 return None
-            if data is None:
-                self.skipped[path] = CHANGING
-                return None
-            blob = blob_id(data)
-            if old is None or old.blob != blob:
-                self._repository.put_blob(data)
-            self._cache.keep(path, signature, blob, read_ns=read_ns)
-        return entry_of(status, blob, old, has_modes=self._has_modes)
+        return None if blob is None else entry_of(status, blob, old, has_modes=self._has_modes)
 
-
-def contents(path: bytes, signature: Signature, *, within: int | None = None) -> bytes | None:
-    """The bytes of a file, or what a symlink says; None where it is not, or does not stay, what it was.
-
-    Args:
-        path: Where it is.
-        signature: What it was.
-        within: An open directory that the path is relative to.
-
-    Raises:
-        OSError: It cannot be read.
-    """
-    if stat.S_ISLNK(signature.mode):
-        data = os.readlink(path, dir_fd=within)
-        now = os.lstat(path) if within is None else os.lstat(path, dir_fd=within)
-        return data if Signature.of(now) == signature else None
-    fd = os.open(path, _READ, dir_fd=within)
-    try:
-        if Signature.of(os.fstat(fd)) != signature:
+    def _read(self, path: bytes, signature: Signature, old: Entry | None) -> bytes | None:
+        """The blob that a file is, which is kept; None where it is left alone."""
+        pointer = self._large.known(path, signature)
+        if pointer is not None:
+            return self._repository.put_blob(pointer.text)
+        read_ns = time.time_ns()
+        found = identified(self._root + path, signature, [old], self._large)
+        if found is None or found[0] == UNKNOWN:
+            self.skipped[path] = CHANGING if found is None else self._large.reason(signature.size_bytes)
+            if self.skipped[path] == TO_STORE:
+                self._to_store.add(signature.size_bytes)
             return None
-        pieces = []
-        left = signature.size_bytes + 1
-        while left > 0 and (piece := os.read(fd, left)):
-            pieces.append(piece)
-            left -= len(piece)
-        return b"".join(pieces) if left == 1 and Signature.of(os.fstat(fd)) == signature else None
-    finally:
-        os.close(fd)
+        blob, data = found
+        if data is not None and (old is None or old.blob != blob):
+            self._repository.put_blob(data)
+        self._cache.keep(path, signature, blob, read_ns=read_ns)
+        return blob

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import secrets
 import stat
 import time
 import tomllib
@@ -22,12 +21,14 @@ import msgspec
 
 from holdall.errors import LocalFileError, OutOfSpaceError, SettingError
 from holdall.limits.snapshot import CLOCK_TICK_NS, COARSE_CLOCK_TICK_NS
-from holdall.limits.sync import SYNC_BRAKE_FILES_MIN, SYNC_FILE_BYTES_MAX
+from holdall.limits.sync import SYNC_FILE_BYTES_MAX
 from holdall.sync.merge import EXECUTABLE, FILE, SYMLINK, Entry
-from holdall.sync.repository import NODE
+from holdall.sync.repository import NODE, blob_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from holdall.sync.large import Large
 
 _PREFIX: Final = ".git."
 _SECOND_NS: Final = 1_000_000_000
@@ -42,7 +43,7 @@ class Config:
         node: This node.
         name: What people call the folder.
         size_max_bytes: Larger files are left out.
-        policy: What else was settled, text by name; the engine does not read it.
+        policy: What else was settled, text by name: what becomes of drift, the store of large files.
     """
 
     node: str
@@ -107,13 +108,23 @@ class State(msgspec.Struct):
         device: The number of the file system that the folder was on.
         held: Why the folder is held by hand; empty where it is not.
         released: Whether the next reconcile may go through the brake.
+        tells: Whether it then tells other nodes so.
         lagging: Files that are being written, or could not be, by path.
+        marks: What main was, after its time in seconds since 1970, before rounds of the last minute took files away.
+        braked: Why what was found in the folder is not believed; empty where it is.
+        held_back: Nodes whose commits are not merged without asking, and why.
+        held_base: What main was when that began.
     """
 
     device: int = 0
     held: str = ""
     released: bool = False
     lagging: dict[bytes, Lag] = {}
+    tells: bool = True
+    marks: list[tuple[int, str]] = []
+    braked: str = ""
+    held_back: dict[str, str] = {}
+    held_base: str = ""
 
     @classmethod
     def read(cls, path: str) -> State:
@@ -123,6 +134,15 @@ class State(msgspec.Struct):
                 return msgspec.msgpack.decode(file.read(), type=cls)
         except (OSError, msgspec.MsgspecError):
             return cls()
+
+    def noted(self) -> tuple[object, ...]:
+        """What the brake notes."""
+        return self.device, list(self.marks), self.braked, dict(self.held_back), self.held_base
+
+    def end_release(self) -> None:
+        """Notes that what was released is done."""
+        self.released, self.tells = False, True
+        self.braked, self.held_back, self.marks = "", {}, []
 
     def write(self, path: str, *, lasting: bool = True) -> None:
         """Writes the state to a file.
@@ -153,6 +173,11 @@ class Signature(NamedTuple):
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_mode)
 
 
+def settled_ns(changed_ns: int) -> int:
+    """From which moment on a file can be read that changed at another, so that a later change can be told."""
+    return changed_ns + (CLOCK_TICK_NS if changed_ns % _SECOND_NS else COARSE_CLOCK_TICK_NS) + 1
+
+
 class _Files(msgspec.Struct):
     version: int
     known: dict[bytes, tuple[Signature, bytes]]
@@ -163,10 +188,12 @@ class FileCache:
 
     Args:
         path: Where it is saved.
+        large: What is known of large files.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, large: Large | None = None) -> None:
         self._path = path
+        self._large = large
         self._known: dict[bytes, tuple[Signature, bytes]] = {}
         self._changed = False
         with suppress(OSError, msgspec.MsgspecError), open(path, "rb") as file:
@@ -177,7 +204,10 @@ class FileCache:
     def blob(self, path: bytes, signature: Signature) -> bytes | None:
         """The blob that a file is, if that is known and the file is as it was."""
         found = self._known.get(path)
-        return found[1] if found is not None and found[0] == signature else None
+        if found is not None and found[0] == signature:
+            return found[1]
+        pointer = self._large.known(path, signature) if self._large is not None else None
+        return None if pointer is None else blob_id(pointer.text)
 
     def keep(self, path: bytes, signature: Signature, blob: bytes, *, read_ns: int | None = None) -> None:
         """Remembers a file, unless it changed so lately that another change could look the same.
@@ -189,9 +219,7 @@ class FileCache:
             read_ns: When reading it began; now, if that is not told.
         """
         read_ns = time.time_ns() if read_ns is None else read_ns
-        changed_ns = max(signature.mtime_ns, signature.ctime_ns)
-        coarse = not signature.mtime_ns % _SECOND_NS and not signature.ctime_ns % _SECOND_NS
-        if changed_ns + (COARSE_CLOCK_TICK_NS if coarse else CLOCK_TICK_NS) < read_ns:
+        if settled_ns(max(signature.mtime_ns, signature.ctime_ns)) <= read_ns:
             self._known[path] = (signature, blob)
             self._changed = True
         else:
@@ -233,53 +261,6 @@ def places(path: str) -> tuple[str, str]:
     if name.startswith(_PREFIX) and os.path.exists(os.path.join(path, "HEAD")):
         return os.path.join(parent, name.removeprefix(_PREFIX)), path
     return path, os.path.join(parent, _PREFIX + name)
-
-
-def probe(settings: str) -> tuple[bool, bool]:
-    """Whether the file system tells programs from other files, and whether it takes names in two cases for one.
-
-    Args:
-        settings: A file that is there, its name in small letters; another is made beside it for a moment.
-
-    Raises:
-        LocalFileError: None can be made.
-    """
-    folder, name = os.path.split(settings)
-    path = os.path.join(folder, f"probe-{secrets.token_hex(4)}")
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.unlink(path)
-            modes = []
-            for mode in (0o700, 0o600):
-                os.fchmod(fd, mode)
-                modes.append(os.fstat(fd).st_mode & 0o777)
-        finally:
-            os.close(fd)
-    except OSError as error:
-        raise LocalFileError(f"{path} cannot be made: {error.strerror or error}.") from error
-    return modes == [0o700, 0o600], os.path.exists(os.path.join(folder, name.upper()))
-
-
-def brake(*, files: int, removed: int, changed: int, is_empty: bool, moved: bool) -> str | None:
-    """Why what was found in a folder is not believed without asking; None where it is.
-
-    Args:
-        files: How many the history has.
-        removed: How many of them are gone.
-        changed: How many are otherwise than in the history, those that are gone and new ones included.
-        is_empty: Whether nothing at all is in the folder.
-        moved: Whether it is on another file system than before.
-    """
-    if not files:
-        return None
-    if is_empty:
-        return "The folder is empty, but its history has files: is a disk not mounted?"
-    if moved and changed:
-        return "The folder is on another file system than before, and its files differ: is the right disk mounted?"
-    if removed > SYNC_BRAKE_FILES_MIN and removed * 2 > files:
-        return f"{removed} of {files} files vanished at once."
-    return None
 
 
 def _replace(path: str, data: bytes, *, lasting: bool = True) -> None:

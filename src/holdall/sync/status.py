@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Final
 import pygit2
 
 from holdall.limits.sync import SYNC_DAEMON_SECONDS_MAX
-from holdall.sync import transport
-from holdall.sync.left_out import left_out
+from holdall.sync import left_out, transport
+from holdall.sync.brake import Brake, Root
+from holdall.sync.large import FROM_STORE, TO_STORE
 from holdall.sync.local import drift
 from holdall.sync.repository import MAIN
-from holdall.sync.state import State, brake
+from holdall.sync.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,19 +176,26 @@ class Report:
     Attributes:
         rows: This node, then the others by name.
         held: Why nothing is committed or merged; empty where it is.
+        held_back: Nodes whose commits are not merged until somebody releases them, and why.
         daemon: What its daemon says; None where none answers.
+        waiting: Large files that wait to be stored, or for their bytes, and why, by path.
+        store_error: Why the store of large files could not be used the last time; empty if it could.
         left_out: Files that are here and are not synced, and why, by path.
     """
 
     rows: list[Row]
     held: str
+    held_back: dict[str, str]
     daemon: Facts | None
+    waiting: dict[str, str]
+    store_error: str
     left_out: dict[str, str]
 
     @property
     def is_well(self) -> bool:
-        """Whether nobody need do anything."""
-        return not self.held and not any(row.stale or row.conflicts for row in self.rows) and not self.rows[0].error
+        """Whether nobody need do anything; what waits for a store that answers comes by itself."""
+        waits = self.held or self.held_back or self.store_error or set(self.waiting.values()) - {TO_STORE, FROM_STORE}
+        return not waits and not any(row.stale or row.conflicts for row in self.rows) and not self.rows[0].error
 
 
 def examine(cluster: Cluster, *, stale_seconds: float) -> Report:
@@ -219,23 +227,34 @@ def examine(cluster: Cluster, *, stale_seconds: float) -> Report:
         for entry in cluster.roster.members()
         if entry.node != cluster.node
     ]
-    return Report(rows=[mine, *rows], held=held, daemon=daemon, left_out=left_out(cluster.own, cluster.worktree))
+    waiting, store_error = left_out.waiting(cluster.folder)
+    return Report(
+        rows=[mine, *rows],
+        held=held,
+        held_back=State.read(os.fspath(cluster.own / "state")).held_back,
+        daemon=daemon,
+        waiting=waiting,
+        store_error=store_error,
+        left_out=left_out.left_out(cluster.own, cluster.worktree),
+    )
 
 
 def _held(cluster: Cluster) -> str:
     """Why the folder is held, as far as that can be told without a reconcile."""
     try:
-        device, is_empty = os.stat(cluster.worktree).st_dev, not os.listdir(cluster.worktree)
+        root = Root.of(os.fspath(cluster.worktree))
     except OSError as error:
         return f"The folder cannot be read: {error.strerror or error}; is a disk not mounted?"
     state = State.read(os.fspath(cluster.own / "state"))
     if state.held or state.released:
         return state.held
-    root, repository = os.fsencode(cluster.worktree), cluster.folder.repository
-    paths = [path for path, _ in repository.files(repository.tree_of(cluster.folder.head()))]
-    gone = sum(not os.path.lexists(os.path.join(root, path)) for path in paths)
-    moved = state.device not in {0, device}
-    return brake(files=len(paths), removed=gone, changed=gone, is_empty=is_empty, moved=moved) or ""
+    if state.braked and state.device not in {0, root.device}:
+        return state.braked
+    place, repository, head = os.fsencode(cluster.worktree), cluster.folder.repository, cluster.folder.head()
+    # What vanished is looked for only where a reconcile found that it did: it may have been moved.
+    paths = [path for path, _ in repository.files(repository.tree_of(head))] if state.braked else []
+    gone = dict.fromkeys(path for path in paths if not os.path.lexists(os.path.join(place, path)))
+    return "" if head is None else Brake(repository, state).why_held(head, gone, root) or ""
 
 
 class _View:
@@ -267,7 +286,7 @@ class _View:
         ahead, behind = self._apart(theirs)
         now_ns = time.time_ns()
         link = "in" if not entry.address else "down" if known.error or not known.synced_ns else "up"
-        silent = bool(entry.address) and now_ns - known.synced_ns > self._stale_ns
+        silent = bool(entry.address) and abs(now_ns - known.synced_ns) > self._stale_ns  # a clock may be put back
         lacks = self._role == "rw" and bool(ahead) and now_ns - self._waits_since_ns() > self._stale_ns
         return Row(
             node=entry.node,
@@ -296,6 +315,9 @@ class _View:
         return self._graph.ahead_behind(pygit2.Oid(hex=self._head), pygit2.Oid(hex=theirs))
 
     def _waits_since_ns(self) -> int:
+        """When main moved last, by the clock of this host; that of the commit's node may be another."""
+        with suppress(FileNotFoundError):  # where refs were packed
+            return os.stat(os.path.join(self._repository.path, MAIN)).st_mtime_ns
         return self._repository.time(self._head) * _SECOND_NS
 
 
