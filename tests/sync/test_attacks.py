@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from holdall.sync.process import write_atomically
 from holdall.sync.repository import Repository
 from holdall.sync.roster import Entry, Roster, Signed, sign
 from holdall.sync.vetting import Arrival
+from support import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,6 +107,28 @@ def test_a_key_does_what_it_is_for_and_nothing_else(pair: tuple[Host, Host]) -> 
     assert say(beta, "ssh -F ~/.git.myrepo/holdall/ssh/config -s alpha sftp", code=1) == ""
     assert refs(alpha) == before
     assert as_node(beta, "alpha", "hello").strip() in before
+
+
+def test_a_push_that_was_begun_while_it_was_allowed_is_refused_when_it_is_not(pair: tuple[Host, Host]) -> None:
+    alpha, beta = pair
+    made = commit(beta, lambda made: made.put_tree({b"f": File(FILE, made.put_blob(b"late"))}))
+    hook = beta.home / ".git.myrepo/hooks/pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\ntouch ~/begun\nuntil test -e ~/go; do sleep 0.02; done\n")
+    hook.chmod(0o755)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            pushing = pool.submit(push_as_node, beta, "alpha", f"{made}:refs/sync/beta/main")
+            wait_until((beta.home / "begun").exists, "the push is begun")
+            say(alpha, "holdall sync nodes --read-only beta ~/myrepo")
+            (beta.home / "go").touch()
+
+            assert "has changed" in pushing.result()
+        assert made not in refs(alpha)
+    finally:
+        hook.unlink()
+        say(alpha, "holdall sync nodes --read-write beta ~/myrepo")
+        say(beta, "ssh -F ~/.git.myrepo/holdall/ssh/config -O exit alpha", code=None)
 
 
 def test_a_key_forwards_nothing_and_gets_no_terminal(pair: tuple[Host, Host]) -> None:

@@ -151,6 +151,27 @@ def test_an_edit_is_soon_on_the_other_host_and_nothing_follows_from_it(pair: tup
     assert sorted(log) == ["alpha"] * 5 + ["beta"] * 5
 
 
+def test_a_push_that_was_begun_ahead_may_break_off(pair: tuple[Watched, Watched]) -> None:
+    here, there = pair
+    ahead = f"^ssh -F {here.host.home}/.*git-receive-pack"
+
+    def waits() -> bool:
+        return bool(say(here.host, f"pgrep -f '{ahead}'", code=None))
+
+    (here.root / "ahead").write_text("one")
+    arrive(there, "ahead", b"one")
+    wait_until(waits, "the next push is begun")
+    (here.root / "ahead").write_text("two")
+    arrive(there, "ahead", b"two")
+    wait_until(waits, "the next push is begun")
+    say(here.host, f"pkill -KILL -f '{ahead}'")
+    (here.root / "ahead").write_text("three")
+    arrive(there, "ahead", b"three")
+    settle(*pair)
+
+    assert "cannot" not in here.said()
+
+
 def test_an_edit_on_both_hosts_at_once_keeps_both(pair: tuple[Watched, Watched]) -> None:
     for one in pair:
         (one.root / "both").write_text(f"of {one.host.name}\n")

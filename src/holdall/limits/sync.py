@@ -99,6 +99,12 @@ SYNC_PROGRAM_SECONDS_MAX: Final = 60.0
 SYNC_WORDS_BYTES_MAX: Final = 64 * KIB
 """What is kept of the words of ssh and git on their standard error; a peer may send words without end."""
 
+SYNC_LINE_SECONDS: Final = 60.0
+"""A push that has been begun ahead waits for something to push for this long: who edits once mostly edits again."""
+
+SYNC_LINE_DELAY_SECONDS: Final = 0.2
+"""It is begun so long after the last push: by then that one is merged, and nobody is in the way of anybody."""
+
 SYNC_BACKOFF_SECONDS_MIN: Final = 1.0
 """A peer that failed is left alone this long at first."""
 

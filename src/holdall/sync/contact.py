@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import HoldallError
-from holdall.limits.sync import SYNC_PROBE_SECONDS, SYNC_RELAY_SECONDS, SYNC_RELAY_SECONDS_MIN
-from holdall.sync.transport import fetch, hello, noted, push_to
+from holdall.limits.sync import SYNC_LINE_SECONDS, SYNC_PROBE_SECONDS, SYNC_RELAY_SECONDS, SYNC_RELAY_SECONDS_MIN
+from holdall.sync.transport import fetch, hello, line_to, noted, push_to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from holdall.sync.cluster import Cluster
+    from holdall.sync.process import Line
     from holdall.sync.roster import Entry
 
 _SECOND_NS: Final = 1_000_000_000
@@ -38,6 +40,8 @@ class Contact:
         cut: Whether nothing can connect to it, as far as is known: then its first answer is news.
         busy: Whether an exchange is under way.
         error: Why the last one failed; empty if it did not.
+        line: A push to it that was begun ahead.
+        line_until: How long that one waits.
     """
 
     sent: str = ""
@@ -49,6 +53,22 @@ class Contact:
     cut: bool = False
     busy: bool = False
     error: str = ""
+    line: Line | None = None
+    line_until: float = 0.0
+
+    def prepare(self, cluster: Cluster, peer: Entry) -> None:
+        """Begins the next push ahead."""
+        if self.line is None and not self.busy and not self.error:
+            self.line_until = time.monotonic() + SYNC_LINE_SECONDS
+            with suppress(HoldallError):
+                self.line = line_to(cluster, peer)
+
+    def settle(self, *, at_once: bool = False) -> None:
+        """Ends a push that was begun ahead, if it has waited long or broken off."""
+        line = self.line
+        if line is not None and not self.busy and (at_once or time.monotonic() > self.line_until or not line.is_open):
+            self.line = None
+            line.end()
 
     def wants(self, head: str, tips: Mapping[str, str], node: str) -> bool:
         """Whether a commit is to be pushed to it now.
@@ -86,7 +106,8 @@ class Contact:
         tip, changed = "", False
         try:
             if pushes and self.sent and not self.behind:
-                error = push_to(cluster, [peer])[0].error
+                line, self.line = self.line, None
+                error = push_to(cluster, [peer], line)[0].error
                 tip = "" if error else head
             else:
                 fetched = fetch(cluster, [peer.node]) if self.behind or not self.sent else []

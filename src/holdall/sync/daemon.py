@@ -28,6 +28,7 @@ from holdall.limits.sync import (
     SYNC_BLIND_SECONDS,
     SYNC_HINTS_MAX,
     SYNC_JOBS,
+    SYNC_LINE_DELAY_SECONDS,
     SYNC_LOOK_SECONDS,
     SYNC_POLL_SECONDS,
     SYNC_PROBE_SECONDS,
@@ -206,6 +207,8 @@ class Daemon:
     def _look(self) -> None:
         """Looks whether the folder is where it was, and whether another process moved main."""
         self._look_due = time.monotonic() + SYNC_LOOK_SECONDS
+        for peer in self._peers.values():
+            peer.settle()
         if not (self._cluster.own / "cluster.json").exists():
             raise PeerError("This node has left the cluster; the folder stays as it is.")
         identity = None
@@ -289,7 +292,7 @@ class Daemon:
         there = {entry.node: entry for entry in self._cluster.peers()}
         tips = self._cluster.tips()
         for node in self._peers.keys() - there.keys():
-            del self._peers[node]
+            self._peers.pop(node).settle(at_once=True)
         now = time.monotonic()
         free = SYNC_JOBS - sum(peer.busy for peer in self._peers.values())
         for node, entry in there.items():
@@ -312,6 +315,9 @@ class Daemon:
         finally:
             self._done.put((peer, tip, changed))
             self._wake()
+        if pushes and not peer.error and not self._stopping:
+            time.sleep(SYNC_LINE_DELAY_SECONDS)
+            peer.prepare(self._cluster, entry)
 
     def _finish_exchanges(self) -> None:
         """Takes in how exchanges ended."""

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from holdall.errors import LocalFileError
 from holdall.limits import CHUNK_BYTES, MIB
@@ -71,6 +71,71 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     } | dict(more or {})
 
 
+class Line:
+    """A program on another host that was started ahead, for git to speak with as if it had started it.
+
+    Args:
+        words: What starts it.
+
+    Raises:
+        LocalFileError: There is no such program.
+    """
+
+    def __init__(self, words: Sequence[str | Path]) -> None:
+        self._process = _started(words, stdin=subprocess.PIPE)
+        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101, PT018 - pipes
+        self.fds = (self._process.stdout.fileno(), self._process.stdin.fileno())
+        """What it says, and what it is told."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it still runs."""
+        return self._process.poll() is None
+
+    @property
+    def command(self) -> str:
+        """What git starts instead of ssh."""
+        says, hears = self.fds
+        return f"speak() {{ cat </dev/fd/{says} & exec cat >/dev/fd/{hears}; }}; speak"
+
+    def end(self, seconds: float = 0.0) -> Done:
+        """Waits for its end as long as that, and then ends it; what it said itself is git's."""
+        process = self._process
+        with process, contextlib.suppress(subprocess.TimeoutExpired):
+            try:
+                process.wait(seconds)
+            finally:
+                if process.poll() is None:
+                    _kill(process)
+                _running.discard(process)
+                assert process.stderr is not None  # noqa: S101 - a pipe
+                os.set_blocking(process.stderr.fileno(), False)
+                words = process.stderr.read(SYNC_WORDS_BYTES_MAX) or b""
+        return Done(process.returncode, b"", words.decode("utf-8", "replace"))
+
+
+def _started(
+    words: Sequence[str | Path], *, stdin: int, env: Mapping[str, str] | None = None, **more: Any
+) -> subprocess.Popen[bytes]:
+    """Starts a program, so that `end_all` ends it."""
+    try:
+        process = subprocess.Popen(  # noqa: S603 - no shell, and the words are ours or were checked
+            [os.fspath(word) for word in words],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(env),
+            start_new_session=True,
+            **more,
+        )
+    except OSError as error:
+        raise LocalFileError(f"{words[0]} cannot be started: {error.strerror}.", hint="Install git and ssh.") from error
+    _running.add(process)
+    if _ending.is_set():
+        _kill(process)
+    return process
+
+
 def run(
     words: Sequence[str | Path],
     *,
@@ -79,6 +144,7 @@ def run(
     env: Mapping[str, str] | None = None,
     output_bytes_max: int = _OUTPUT_BYTES_MAX,
     cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Done:
     """Runs a program to its end, and no longer than it may take; what it started goes with it.
 
@@ -89,25 +155,14 @@ def run(
         env: Variables beside those of `environment`.
         output_bytes_max: What is kept of its standard output; if there is more, the program is ended.
         cwd: The directory that it starts in; this process's own if None.
+        pass_fds: What it gets open beside its three.
 
     Raises:
         LocalFileError: There is no such program.
     """
-    try:
-        process = subprocess.Popen(  # noqa: S603 - no shell, and the words are ours or were checked
-            [os.fspath(word) for word in words],
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(env),
-            cwd=cwd,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise LocalFileError(f"{words[0]} cannot be started: {error.strerror}.", hint="Install git and ssh.") from error
-    _running.add(process)
-    if _ending.is_set():
-        _kill(process)
+    process = _started(
+        words, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, env=env, cwd=cwd, pass_fds=pass_fds
+    )
     try:
         with process:
             if process.stdin is not None:
@@ -138,7 +193,9 @@ def git(git_dir: Path, *words: str, stdin: bytes = b"") -> Done:
     return run(("git", *GIT, "--git-dir", git_dir, *words), stdin=stdin)
 
 
-def git_over_ssh(git_dir: Path, ssh: Sequence[str | Path], *words: str, seconds: float, fetches: bool) -> Done:
+def git_over_ssh(
+    git_dir: Path, ssh: Sequence[str | Path], *words: str, seconds: float, fetches: bool, line: Line | None = None
+) -> Done:
     """Runs git on a repository of this machine and one of another.
 
     Args:
@@ -147,16 +204,22 @@ def git_over_ssh(git_dir: Path, ssh: Sequence[str | Path], *words: str, seconds:
         words: For git.
         seconds: How long it may take.
         fetches: Whether anything comes from there.
+        line: What was started there ahead and is to be spoken with; it is used up.
     """
-    shell = " ".join(_quoted(os.fspath(word)) for word in ssh)
+    shell = " ".join(_quoted(os.fspath(word)) for word in ssh) if line is None else line.command
     # git bounds what it is pushed, but not what it fetches; so whatever comes is one file, and the system bounds that.
     bound = ("sh", "-c", f'ulimit -f {SYNC_PUSH_BYTES_MAX // _BLOCK_BYTES}; exec "$@"', "git")
     strict = ("-c", "fetch.fsckObjects=true", "-c", "protocol.allow=never", "-c", "protocol.ssh.allow=always")
-    return run(
+    done = run(
         (*(bound if fetches else ()), "git", *GIT, *strict, "-c", "fetch.unpackLimit=1", "--git-dir", git_dir, *words),
         env={"GIT_SSH_COMMAND": shell, "GIT_SSH_VARIANT": "ssh"},
         seconds=seconds,
+        pass_fds=() if line is None else line.fds,
     )
+    if line is None:
+        return done
+    there = line.end(SYNC_PROGRAM_SECONDS_MAX)
+    return Done(done.code or there.code, done.output, there.words + done.words)
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int, lasting: bool = True) -> None:

@@ -45,6 +45,7 @@ _RECEIVE = (
     "receive.autogc=false",
     "core.fsync=objects,reference",
     "core.fsyncMethod=batch",
+    "core.alternateRefsCommand=true",  # what is pushed lies beside the repository at first, whose refs are known
 )
 
 
@@ -181,11 +182,15 @@ def _serve(node: str, repository: str, may: tuple[str, str], asked: str) -> int:
         return _ended(place.run(words, settings))
     if may[0] != "rw":
         raise RefusedError(f"{node} is a read-only node: it may fetch, and not push.")
-    return _receive(place, node)
+    return _receive(place, (node, *may), repository)
 
 
-def _receive(place: Place, node: str) -> int:
-    """Takes a push to the refs of this node, and has the folder reconciled if it moved them."""
+def _receive(place: Place, member: tuple[str, ...], repository: str) -> int:
+    """Takes a push to the refs of a node, and has the folder reconciled if it moved them.
+
+    A push may be begun long before there is anything to push, so what the node may do is looked at again after it.
+    """
+    node = member[0]
     ref = f"refs/sync/{node}/main"
     before = place.ref(ref)
     seen = f"refs/sync/{node}/seen"
@@ -202,9 +207,13 @@ def _receive(place: Place, node: str) -> int:
     after = place.ref(ref)
     if code or (after == before and _has(place, after)):
         return code
-    if before and after != before and not (after and place.contains(after, before)):
-        # git refuses this of branches alone. What came is not lost: nobody had taken it up yet.
-        _ended(place.run(["--git-dir", place.git_dir, "update-ref", ref, before], (), quiet=True))
+    may_not = member not in Place(repository).members
+    # git refuses to take something back of branches alone. What came is not lost: nobody had taken it up yet.
+    if may_not or (before and after != before and not (after and place.contains(after, before))):
+        words = ["update-ref", ref, before] if before else ["update-ref", "-d", ref]
+        _ended(place.run(["--git-dir", place.git_dir, *words], (), quiet=True))
+        if may_not:
+            raise RefusedError(f"What {node} may do here has changed; connect again.")
         raise RefusedError(f"{node} can add to what it has pushed, and not take it back.")
     return _tell(place)
 

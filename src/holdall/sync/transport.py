@@ -26,7 +26,7 @@ from holdall.limits.sync import (
     SYNC_TRANSFER_SECONDS_MAX,
 )
 from holdall.sync.keys import ALIVE_PROBES
-from holdall.sync.process import TIMED_OUT, Done, git_over_ssh, locked, run, write_atomically
+from holdall.sync.process import TIMED_OUT, Done, Line, git_over_ssh, locked, run, write_atomically
 from holdall.sync.upkeep import drop_drafts
 
 if TYPE_CHECKING:
@@ -139,12 +139,27 @@ def push(cluster: Cluster, nodes: Iterable[str] | None = None) -> list[Exchange]
     return push_to(cluster, cluster.peers(nodes))
 
 
-def push_to(cluster: Cluster, peers: list[Entry]) -> list[Exchange]:
-    """As `push`, whatever the roster says of this node by now."""
+def line_to(cluster: Cluster, peer: Entry) -> Line:
+    """Begins a push to a peer before there is anything to push, so that it then takes half as long.
+
+    Raises:
+        LocalFileError: There is no ssh.
+    """
+    return Line((*_ssh(cluster, peer), peer.node, f"git-receive-pack '{cluster.repository}'"))
+
+
+def push_to(cluster: Cluster, peers: list[Entry], line: Line | None = None) -> list[Exchange]:
+    """As `push`, whatever the roster says of this node by now; `line` was begun to the only peer, and is used up."""
     refspec = f"refs/heads/main:refs/sync/{cluster.node}/main"
 
     def work(peer: Entry) -> Done:
         words = ("push", "--porcelain", "--no-verify", f"{peer.node}:{cluster.repository}", refspec)
+        nonlocal line
+        begun, line = line, None
+        if begun is not None:
+            done = _over_ssh(cluster, peer, *words, fetches=False, line=begun)
+            if not done.code:
+                return done
         return _over_ssh(cluster, peer, *words, fetches=False)
 
     return _with_all(cluster, peers, work)
@@ -215,11 +230,16 @@ def _ask(cluster: Cluster, peer: Entry, word: str) -> Done:
     return run(("ssh", "-F", cluster.ssh_config, peer.node, word), seconds=seconds, output_bytes_max=4096)
 
 
-def _over_ssh(cluster: Cluster, peer: Entry, *words: str, fetches: bool) -> Done:
+def _ssh(cluster: Cluster, peer: Entry) -> tuple[str | Path, ...]:
+    """What reaches a peer, up to its name."""
     doublings = max(0, min(noted(cluster, peer.node).failures - 1, SYNC_PATIENCE_DOUBLINGS_MAX))
     probes = ((ALIVE_PROBES + 1) << doublings) - 1
-    ssh = ("ssh", "-F", cluster.ssh_config, "-o", f"ServerAliveCountMax={probes}")
-    return git_over_ssh(cluster.git_dir, ssh, *words, seconds=SYNC_TRANSFER_SECONDS_MAX, fetches=fetches)
+    return ("ssh", "-F", cluster.ssh_config, "-o", f"ServerAliveCountMax={probes}")
+
+
+def _over_ssh(cluster: Cluster, peer: Entry, *words: str, fetches: bool, line: Line | None = None) -> Done:
+    seconds = SYNC_TRANSFER_SECONDS_MAX
+    return git_over_ssh(cluster.git_dir, _ssh(cluster, peer), *words, seconds=seconds, fetches=fetches, line=line)
 
 
 def _with_all(cluster: Cluster, peers: list[Entry], work: Callable[[Entry], Done]) -> list[Exchange]:
