@@ -47,7 +47,7 @@ _SETTINGS: Final = {
 
 
 @contextmanager
-def _translated(doing: str) -> Iterator[None]:
+def translated(doing: str) -> Iterator[None]:
     """Turns the errors of pygit2 into ours; `doing` is what failed, as the end of a sentence."""
     try:
         yield
@@ -80,7 +80,7 @@ class Repository:
 
     def __init__(self, path: str) -> None:
         pygit2.settings.mwindow_file_limit = SYNC_PACKS_OPEN_MAX
-        with _translated(f"open the repository {path}"):
+        with translated(f"open the repository {path}"):
             self._git = pygit2.Repository(path)
         self.path = path
         self._trees: dict[bytes, dict[bytes, Entry]] = {}
@@ -93,7 +93,7 @@ class Repository:
         Raises:
             StoreError: It cannot be made.
         """
-        with _translated(f"make the repository {path}"):
+        with translated(f"make the repository {path}"):
             made = pygit2.init_repository(path, bare=True, initial_head="main", mode=0o700)
             for name, value in _SETTINGS.items():
                 made.config[name] = value
@@ -103,7 +103,7 @@ class Repository:
 
     def put_blob(self, data: bytes) -> bytes:
         """Stores a blob and returns its id."""
-        with _translated("store a file"):
+        with translated("store a file"):
             return bytes(self._git.create_blob(data).raw)
 
     def blob(self, blob: bytes) -> bytes:
@@ -118,7 +118,7 @@ class Repository:
         """Stores one directory and returns its id; the entries must not change any more."""
         ordered = sorted(entries.items(), key=lambda item: item[0] + b"/" * (item[1].mode == DIRECTORY))
         text = b"".join(b"%o %b\0%b" % (entry.mode, name, entry.blob) for name, entry in ordered)
-        with _translated("store a directory"):
+        with translated("store a directory"):
             made = bytes(self._git.write(ObjectType.TREE, text).raw)
         self._remember(made, entries)
         return made
@@ -140,7 +140,7 @@ class Repository:
         return entries
 
     def _read(self, raw: bytes, kind: ObjectType) -> bytes:
-        with _translated("read what is kept"):
+        with translated("read what is kept"):
             found, data = self._git.read(pygit2.Oid(raw=raw))
         if found != kind:
             raise DamageError(f"The object {raw.hex()} is not a {kind.name.lower()}.")
@@ -217,7 +217,7 @@ class Repository:
 
     def commit(self, tree: bytes, parents: list[str], *, author: str, time: int, message: str) -> str:
         """Makes a commit, at a time in seconds since 1970, and moves no ref."""
-        with _translated("commit"):
+        with translated("commit"):
             who = pygit2.Signature(author, f"{author}@holdall", time, 0)
             git_parents: list[pygit2.Oid | str] = list(parents)
             return str(self._git.create_commit(None, who, who, message + "\n", pygit2.Oid(raw=tree), git_parents))
@@ -265,12 +265,12 @@ class Repository:
 
     def newest_first(self, start: str) -> Iterator[str]:
         """A commit and all that came before it."""
-        with _translated("read the history"):
+        with translated("read the history"):
             for commit in self._git.walk(start, SortMode.TOPOLOGICAL | SortMode.TIME):
                 yield str(commit.id)
 
     def _commit(self, commit: str) -> pygit2.Commit:
-        with _translated("read a commit"):
+        with translated("read a commit"):
             found: object = self._git[commit]
         if not isinstance(found, pygit2.Commit):
             raise DamageError(f"The object {commit} is not a commit.")
@@ -280,7 +280,7 @@ class Repository:
 
     def ref(self, name: str) -> str | None:
         """The commit that a ref names, or None."""
-        with _translated("read a ref"):
+        with translated("read a ref"):
             return self._target(name)
 
     def names(self, prefix: str) -> list[str]:
@@ -291,7 +291,7 @@ class Repository:
             found |= {f"{above}/{name}" for name in names if not name.endswith(".lock")}
         packed = os.path.join(self.path, "packed-refs")
         with (
-            _translated("read the refs"),
+            translated("read the refs"),
             suppress(FileNotFoundError),
             open(packed, encoding="utf-8", errors="replace") as lines,
         ):
@@ -301,7 +301,7 @@ class Repository:
     def refs(self, prefix: str) -> dict[str, str]:
         """As `names`, with the commits that they name."""
         names = self.names(prefix)
-        with _translated("read a ref"):
+        with translated("read a ref"):
             return {name: target for name in names if (target := self._target(name)) is not None}
 
     def _target(self, name: str) -> str | None:
@@ -313,19 +313,19 @@ class Repository:
 
     def set_ref(self, name: str, commit: str) -> None:
         """Lets a ref name a commit."""
-        with _translated(f"set {name}"):
+        with translated(f"set {name}"):
             self._git.references.create(name, commit, force=True)
 
     def delete_ref(self, name: str) -> None:
         """Removes a ref, if there is one."""
-        with _translated(f"remove {name}"), suppress(KeyError):
+        with translated(f"remove {name}"), suppress(KeyError):
             self._git.references.delete(name)
 
     # --- what a merge asks ---
 
     def contains(self, commit: str, ancestor: str) -> bool:
         """See `merge.History`."""
-        with _translated("compare two commits"):
+        with translated("compare two commits"):
             return commit == ancestor or self._git.descendant_of(commit, ancestor)
 
     def changes(self, old: str | None, new: str) -> Changes:
@@ -342,7 +342,7 @@ class Repository:
         if any(b"\0" in text or len(text) > SYNC_TEXT_BYTES_MAX or parse(text) is not None for text in texts):
             return None
         old, one, other = (pygit2.Oid(raw=self.put_tree({_ONE: Entry(FILE, blob)})) for blob in (base, earlier, later))
-        with _translated("merge a file"):
+        with translated("merge a file"):
             merged = self._git.merge_trees(old, one, other)
             made = None if merged.conflicts is not None else bytes(merged[_ONE.decode()].id.raw)
         return None if made is None or parse(self.blob(made)) is not None else made

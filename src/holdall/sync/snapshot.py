@@ -10,13 +10,16 @@ from __future__ import annotations
 import os
 import stat
 import time
+import zlib
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import LocalFileError
+from holdall.stores.git_objects import Objects
 from holdall.sync.ignore import ROSTER, TEMPORARY, Rules, is_reserved
 from holdall.sync.large import TO_STORE
 from holdall.sync.merge import DIRECTORY, Entry, copy_author
 from holdall.sync.reading import CHANGING, UNKNOWN, identified
+from holdall.sync.repository import translated
 from holdall.sync.state import Signature, entry_of
 
 if TYPE_CHECKING:
@@ -82,6 +85,8 @@ class Scan:
         self._waiting: list[tuple[bytes, bytes, Rules, bool]] = []
         self._to_store: set[int] = set()
         """How long the files are that wait to be stored."""
+        # Many new files become one pack: each by itself would cost every push.
+        self._objects = Objects(os.path.join(repository.path, "objects"), zlib.Z_DEFAULT_COMPRESSION, lasting=False)
         self.edits: dict[bytes, Entry | None] = {}
         self.skipped: dict[bytes, str] = {}
         self.removed = 0
@@ -91,14 +96,19 @@ class Scan:
     def all(self) -> None:
         """Looks at everything."""
         self._waiting.append((b"", self._tree, self._top, False))
-        self._walk()
-        self._spare_moved()
+        self._look_at(())
 
     def some(self, paths: Iterable[bytes]) -> None:
         """Looks at some paths, and at everything below those that are directories."""
-        for path in sorted(set(paths)):
-            self._go_to(path.split(b"/"))
-        self._walk()
+        self._look_at(sorted(set(paths)))
+
+    def _look_at(self, paths: Iterable[bytes]) -> None:
+        with self._objects:
+            for path in paths:
+                self._go_to(path.split(b"/"))
+            self._walk()
+            with translated("store what is new"):
+                self._objects.keep()
         self._spare_moved()
 
     def _go_to(self, names: list[bytes]) -> None:
@@ -260,11 +270,16 @@ class Scan:
                 return None
         return None if blob is None else entry_of(status, blob, old, has_modes=self._has_modes)
 
+    def _store(self, data: bytes) -> bytes:
+        """Keeps a blob, which is there when the look at the folder has ended; returns its id."""
+        with translated("store a file"):
+            return self._objects.add(b"blob", data)
+
     def _read(self, path: bytes, signature: Signature, old: Entry | None) -> bytes | None:
         """The blob that a file is, which is kept; None where it is left alone."""
         pointer = self._large.known(path, signature)
         if pointer is not None:
-            return self._repository.put_blob(pointer.text)
+            return self._store(pointer.text)
         read_ns = time.time_ns()
         found = identified(self._root + path, signature, [old], self._large)
         if found is None or found[0] == UNKNOWN:
@@ -274,6 +289,6 @@ class Scan:
             return None
         blob, data = found
         if data is not None and (old is None or old.blob != blob):
-            self._repository.put_blob(data)
+            self._store(data)
         self._cache.keep(path, signature, blob, read_ns=read_ns)
         return blob

@@ -16,13 +16,13 @@ import pygit2
 from pygit2.enums import ReferenceType, RepositoryOpenFlag
 
 from holdall.limits.timeline import PACK_WINDOW_BYTES, STALE_LOCK_SECONDS
+from holdall.stores.git_objects import sync_together, write_new
 from holdall.timeline.exc import RepoError, RepoNotFound
-from holdall.timeline.objects import sync_together, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from holdall.timeline.objects import Objects
+    from holdall.stores.git_objects import Objects
 
 _SIDE: Final = "holdall-timeline"
 _LAYOUT: Final = "holdall.layout"

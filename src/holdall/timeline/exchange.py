@@ -12,9 +12,9 @@ from holdall.core import git_tree
 from holdall.limits.stores import CLIENT_BACKOFF_SECONDS
 from holdall.limits.timeline import PUSH_TRIES_MAX
 from holdall.stores.disk import translated
+from holdall.stores.git_objects import Objects
 from holdall.timeline.branch import git_errors
 from holdall.timeline.exc import RepoNoRemote, RepoPullError, RepoPushError
-from holdall.timeline.objects import Objects
 from holdall.timeline.remote import Remote
 from holdall.timeline.scan import is_ours
 

@@ -15,11 +15,11 @@ import pygit2
 from holdall.core import git_tree, instant
 from holdall.limits.timeline import BLOBS_REMEMBERED_BYTES_MAX, REPACK_BYTES, THIN_TREE_BYTES_MAX
 from holdall.stores.disk import translated
+from holdall.stores.git_objects import Objects
 from holdall.timeline.branch import Branch, Head, git_errors
 from holdall.timeline.exc import BlobUnreadable, RepoError
 from holdall.timeline.exchange import Exchange
 from holdall.timeline.index import Index
-from holdall.timeline.objects import Objects
 from holdall.timeline.remote import pack_loose
 from holdall.timeline.scan import LABELS, GoneError, found, label_folder, seen
 from holdall.timeline.worktree import Later, Worktree

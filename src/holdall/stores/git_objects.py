@@ -48,10 +48,12 @@ class Objects:
     Args:
         folder: The repository's `objects`.
         level: How hard blobs are compressed, as zlib counts.
+        lasting: Whether loose files have to survive a power cut; a pack always does.
     """
 
-    def __init__(self, folder: str, level: int) -> None:
+    def __init__(self, folder: str, level: int, *, lasting: bool = True) -> None:
         self._folder = folder
+        self._lasting = lasting
         self._level = level
         self._loose: dict[bytes, _Waiting] = {}
         self._loose_bytes = 0
@@ -98,16 +100,17 @@ class Objects:
     def keep(self) -> None:
         """Gives the objects their names.
 
-        Durability: when it returns, they survive a power cut.
+        Durability: when it returns, they survive a power cut, unless they need not.
         """
         moves = [self._loose_file(oid.hex(), one) for oid, one in self._loose.items()]
+        syncs = self._lasting or self._pack is not None
         if self._pack is not None:
             moves += self._pack_files(self._pack)
         made = [move for move in moves if move is not None]
-        sync_together([source for source, _ in made])
+        sync_together([source for source, _ in made] if syncs else [])
         for source, path in made:
             _rename(source, path)
-        sync_together({self._folder, *(os.path.dirname(path) for _, path in made)})
+        sync_together({self._folder, *(os.path.dirname(path) for _, path in made)} if syncs else [])
         self._loose.clear()
         self._pack = None
 
