@@ -15,9 +15,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from holdall.sync.folder import Folder
 from holdall.sync.merge import copy_author, plain_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NAMES = ["a.txt", "b.txt", "d", "d/x", "d/y.txt", "d/e/z", "d/e", "deep/er/file", ".rc", "caf\udce9"]
 HEAL_ROUNDS_MAX = 15
@@ -93,18 +97,22 @@ class Fleet:
             git(folder.git_dir, "push", "--quiet", other.git_dir, f"{ref}:{ref}")
 
     def reconcile_and_kill(self, folder: Folder) -> None:
-        seconds = self.random.uniform(0.0005, KILL_SECONDS_MAX)
+        self.kill_amid(lambda: Folder.open(folder.worktree).reconcile(), KILL_SECONDS_MAX)
+
+    def kill_amid(self, work: Callable[[], object], seconds_max: float) -> None:
+        """Does the work in a process that is killed at any moment."""
+        seconds = self.random.uniform(0.0005, seconds_max)
         child = os.fork()
         if child == 0:
             try:
                 signal.signal(signal.SIGALRM, signal.SIG_DFL)
                 signal.setitimer(signal.ITIMER_REAL, seconds)
-                Folder.open(folder.worktree).reconcile()
+                work()
                 os._exit(0)
             finally:
                 os._exit(1)
         _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "a reconcile failed"
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "it failed by itself"
 
     def heal(self) -> None:
         for _ in range(HEAL_ROUNDS_MAX):
@@ -115,25 +123,31 @@ class Fleet:
                 assert not outcome.skipped, outcome.skipped
             if len({folder.head() for folder in self.folders}) == 1:
                 return
-            for folder in self.folders:
-                for other in self.folders:
-                    self.push(folder, other)
+            self.push_all()
         raise AssertionError("the nodes do not end equal")
 
+    def push_all(self) -> None:
+        for folder in self.folders:
+            for other in self.folders:
+                self.push(folder, other)
+
     def check(self) -> None:
+        tree, history = self.checked()
+        lost = [data for data in self.seen if data not in history]
+        assert lost == [], lost
+        assert not any(b"<<<<<<<" in data for data in tree.values())
+        copies = [path for path in tree if copy_author(path) is not None]
+        assert all(copy_author(plain_name(path)) is None for path in copies), copies
+
+    def checked(self) -> tuple[dict[bytes, bytes], bytes]:
+        """What all nodes have, the same and sound, and all bytes of its history."""
         trees = [listing(Path(folder.worktree)) for folder in self.folders]
         assert all(tree == trees[0] for tree in trees), trees
         git_dir = self.folders[0].git_dir
-        names = git(git_dir, "rev-list", "--objects", "--no-object-names", "main")
-        read = subprocess.run(
-            ["git", f"--git-dir={git_dir}", "cat-file", "--batch"], input=names, capture_output=True, check=True
-        )
-        lost = [data for data in self.seen if data not in read.stdout]
-        assert lost == [], lost
-        assert not any(b"<<<<<<<" in data for data in trees[0].values())
-        copies = [path for path in trees[0] if copy_author(path) is not None]
-        assert all(copy_author(plain_name(path)) is None for path in copies), copies
         git(git_dir, "fsck", "--strict", "--no-dangling")
+        names = git(git_dir, "rev-list", "--objects", "--no-object-names", "main")
+        command = ["git", f"--git-dir={git_dir}", "cat-file", "--batch"]
+        return trees[0], subprocess.run(command, input=names, capture_output=True, check=True).stdout
 
 
 def contents(folder: Folder) -> set[bytes]:

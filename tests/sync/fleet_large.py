@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet import Fleet, contents, git, listing, main
+from fleet import Fleet, contents, main
 
 from holdall.stores.opening import open_store
 from holdall.sync.folder import Folder
@@ -90,18 +87,7 @@ class LargeFleet(Fleet):
             self.random.choice(there).write_bytes(b"large %d\n" % self.words * self.random.choice([10, 20, 40]))
 
     def move_and_kill(self, folder: Folder) -> None:
-        seconds = self.random.uniform(0.0005, KILL_SECONDS_MAX)
-        child = os.fork()
-        if child == 0:
-            try:
-                signal.signal(signal.SIGALRM, signal.SIG_DFL)
-                signal.setitimer(signal.ITIMER_REAL, seconds)
-                move(Folder.open(folder.worktree))
-                os._exit(0)
-            finally:
-                os._exit(1)
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "moving failed"
+        self.kill_amid(lambda: move(Folder.open(folder.worktree)), KILL_SECONDS_MAX)
 
     def heal(self) -> None:
         for _ in range(HEAL_ROUNDS_MAX):
@@ -113,25 +99,17 @@ class LargeFleet(Fleet):
             is_equal = len({folder.head() for folder in self.folders}) == 1
             if is_equal and not any(waiting(folder)[0] for folder in self.folders):
                 return
-            for folder in self.folders:
-                for other in self.folders:
-                    self.push(folder, other)
+            self.push_all()
         raise AssertionError("the nodes do not end equal")
 
     def check(self) -> None:
-        trees = [listing(Path(folder.worktree)) for folder in self.folders]
-        assert all(tree == trees[0] for tree in trees), trees
-        git_dir = self.folders[0].git_dir
-        names = git(git_dir, "rev-list", "--objects", "--no-object-names", "main")
-        command = ["git", f"--git-dir={git_dir}", "cat-file", "--batch"]
-        history = subprocess.run(command, input=names, capture_output=True, check=True).stdout
+        tree, history = self.checked()
         stored = {path.stem: path.read_bytes() for path in self.store.glob("*.tig")}
         lost = [data for data in self.seen if data not in history and data not in stored.values()]
         assert lost == [], lost
         named = {digest.decode() for digest in re.findall(rb"oid sha256:([0-9a-f]{64})\n", history)}
         assert named <= stored.keys()
-        assert not any(b"git-lfs" in data for data in trees[0].values())
-        git(git_dir, "fsck", "--strict", "--no-dangling")
+        assert not any(b"git-lfs" in data for data in tree.values())
 
 
 if __name__ == "__main__":

@@ -112,6 +112,17 @@ SHARES_LOOKS_MAX: Final = 6
 SHARES_LABEL_BYTES_MAX: Final = 64 * KIB
 """Longest label of a member: composites that share one take 200 bytes each."""
 
+# --- git objects ---
+
+LOOSE_OBJECTS_MAX: Final = 64
+"""One add of more git objects than this writes them as one pack."""
+
+LOOSE_BYTES_MAX: Final = 4 * MIB
+"""One add of small objects with more bytes than this writes a pack, so that it never holds all in memory."""
+
+SYNCS_AT_ONCE: Final = 16
+"""Files of an add that are synced at the same time, each on a thread; a plain one has 3 to 8."""
+
 # --- clients ---
 
 CLIENT_CONNECTIONS: Final = 16

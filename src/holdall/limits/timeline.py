@@ -18,15 +18,6 @@ KEY_FILE_BYTES_MAX: Final = 64 * KIB
 LABEL_BYTES_MAX: Final = 80
 """Longest label, in UTF-8: quoted to three times that, it is still the name of a directory."""
 
-LOOSE_OBJECTS_MAX: Final = 64
-"""One add of more git objects than this writes them as one pack."""
-
-LOOSE_BYTES_MAX: Final = 4 * MIB
-"""One add of small objects with more bytes than this writes a pack, so that it never holds all in memory."""
-
-SYNCS_AT_ONCE: Final = 16
-"""Files of an add that are synced at the same time, each on a thread; a plain one has 3 to 8."""
-
 THIN_TREE_BYTES_MAX: Final = 128 * KIB
 """A longer list of names, 1,400 of them, is stored uncompressed: to shrink it would take longer than the rest."""
 

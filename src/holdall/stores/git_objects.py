@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import IO, TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias
 
 from holdall.limits import CHUNK_BYTES
-from holdall.limits.timeline import LOOSE_BYTES_MAX, LOOSE_OBJECTS_MAX, SYNCS_AT_ONCE
+from holdall.limits.stores import LOOSE_BYTES_MAX, LOOSE_OBJECTS_MAX, SYNCS_AT_ONCE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable

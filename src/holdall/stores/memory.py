@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from holdall.core.address import Address
 from holdall.core.retention import Retention
@@ -25,10 +25,10 @@ from holdall.errors import (
 )
 from holdall.limits import CHUNK_BYTES
 from holdall.stores.base import ABSENT, ALWAYS, WHOLE, Condition, IfVersion, Info, Kind, Source, Span, pieces
+from holdall.stores.closing_reading import ClosingReading
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-    from types import TracebackType
 
 KEEP_FOR_EVER: Final = Retention(length_ns=None)
 
@@ -260,7 +260,7 @@ class MemoryStore:
         self._held_bytes -= len(data)
 
 
-class MemoryReading:
+class MemoryReading(ClosingReading):
     """An open entry of a `MemoryStore`; see `Reading`.
 
     Args:
@@ -284,17 +284,6 @@ class MemoryReading:
     async def read(self) -> bytes:
         """All bytes from `start` to `stop`."""
         return self._data[self.start : self.stop]
-
-    async def aclose(self) -> None:
-        """Nothing to let go of: the bytes go when the reading does."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 def _blob_in_the_way(address: Address) -> BlobInTheWayError:

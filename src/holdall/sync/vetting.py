@@ -7,6 +7,7 @@ billion files; so each tree is counted once, however often it is named, and what
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import pygit2
@@ -33,9 +34,12 @@ class Arrival:
 
     def __init__(self, repository: Repository, room_bytes: int) -> None:
         self._repository = repository
-        self._objects = pygit2.Repository(repository.path).odb
         self._room_bytes = room_bytes
         self._counted: dict[bytes, tuple[int, int]] = {}
+
+    @cached_property
+    def _objects(self) -> pygit2.Odb:  # most rounds have nothing to look at
+        return pygit2.Repository(self._repository.path).odb
 
     def check(self, old: bytes, new: bytes) -> None:
         """Looks at everything that the new tree has and the old one does not.
