@@ -268,7 +268,8 @@ def assert_well(server: Server) -> None:
 
 def assert_silent(server: Server) -> None:
     """The server, started with --quiet, has written nothing to standard error: no traceback, no fault."""
-    assert (server.data.parent / f"{server.data.name}.stderr").read_text() == ""
+    said = (server.data.parent / f"{server.data.name}.stderr").read_text()
+    assert said == "", said
 
 
 def held(server: Server) -> int:

@@ -408,6 +408,22 @@ def test_an_upload_cut_short_leaves_nothing(server: Server, data: bytes, how: st
     assert_silent(server)
 
 
+@pytest.mark.parametrize("size_bytes", [0, 50_000, 3 * MIB])
+def test_clients_gone_before_their_answer_begins_are_no_fault(server: Server, size_bytes: int) -> None:
+    data = bytes(size_bytes)
+    assert put(server, data) == 200
+    asked = request("GET", path_of(data)) + request("PUT", "/", None, HUGE) + bytes(MIB)
+    open_before = held(server)
+    for number in range(300):
+        with Wire(server.port) as wire:
+            wire.send(asked)
+            time.sleep(number % 4 / 1000)
+            wire.reset()
+
+    wait_until(lambda: held(server) <= open_before, "its descriptors are closed")
+    assert_silent(server)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_uploads_cut_short_by_the_end_of_the_server_leave_nothing(tmp_path: Path, number: int) -> None:
     with running_server(tmp_path / "data", "--quiet", "--drain-timeout", "100ms", durable=True) as server:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from holdall.server.connection import Connection
     from holdall.server.exchange import Exchange
     from holdall.server.service import Service
+    from holdall.stores.abilities import Spooled
 
 _FAST_PIECE_BYTES: Final = 16 * 1024
 """Pieces smaller than this come from a slow client, for which a pump would only wait."""
@@ -84,21 +85,15 @@ class RawBody:
             return
         self.pumping = True
         self._connection.transport.pause_reading()
-        self._service.spawn(self._pump(body))
+        spooled, body.spooled = body.spooled, None  # the pump's: a lost connection must not close it under the thread
+        self._service.spawn(self._pump(body, spooled))
 
-    async def _pump(self, body: Stored) -> None:
-        spooled = body.spooled
-        assert spooled is not None  # noqa: S101 - `_maybe_pump` saw it
-        body.spooled = None  # ours while the pump writes: a lost connection must not close it under the thread
+    async def _pump(self, body: Stored, spooled: Spooled) -> None:
         failure: HoldallError | None = None
         pumped = Pumped(Flow.CLOSED, 0)
-        sock = self._connection.transport.get_extra_info("socket")
         try:
-            with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
-                loop = asyncio.get_running_loop()
-                pumped = await loop.run_in_executor(
-                    self._service.pumps.executor, receive, duplicate, spooled, self._left
-                )
+            if not self._lost:  # since reading was paused for this
+                pumped = await self._receive(spooled)
         except HoldallError as error:
             failure = error
         except OSError as error:
@@ -112,6 +107,12 @@ class RawBody:
             return
         body.spooled = spooled
         self._settle(body, pumped, failure)
+
+    async def _receive(self, spooled: Spooled) -> Pumped:
+        sock = self._connection.transport.get_extra_info("socket")
+        with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._service.pumps.executor, receive, duplicate, spooled, self._left)
 
     def _settle(self, body: Stored, pumped: Pumped, failure: HoldallError | None) -> None:
         self._left -= pumped.size_bytes

@@ -144,6 +144,10 @@ class Sender:
     async def _stream(self, exchange: Exchange, reply: Reply, head: bytes, answered: Answered) -> None:
         content = reply.content
         assert not isinstance(content, bytes)  # noqa: S101 - `send` saw to it
+        if self._lost:  # since the answer was made
+            self.drop(reply)
+            answered(exchange, reply.status, 0, close=True)
+            return
         try:
             self._transport.write(head)
             if isinstance(content, Pieces):
@@ -184,8 +188,9 @@ class Sender:
 
     async def _send_reading(self, reading: Reading) -> None:
         if reading.stop - reading.start <= SMALL_BYTES_MAX:
+            data = await reading.read()
             await self._drained()
-            self._transport.write(await reading.read())
+            self._transport.write(data)
         elif isinstance(reading, FileBacked) and not self.is_tls and (sock := self._duplicate()) is not None:
             with sock:
                 await self._send_file(sock, reading.fileno(), reading.start, reading.stop)
