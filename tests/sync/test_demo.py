@@ -22,7 +22,7 @@ def _tools() -> None:
 def test_the_demo_ends_with_the_same_files_everywhere_and_leaves_nothing(tmp_path: Path) -> None:
     place = tmp_path / "trial"
 
-    done = run_cli("sync", "demo", str(place), "--json")
+    done = run_cli("sync", "demo", str(place), "--json", timeout=180)
 
     assert done.returncode == 0, done.stderr
     steps = [json.loads(line) for line in done.stdout.splitlines()]
