@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from asking import ask, connected, fresh_bytes, get, path_of, put, read_answer, stored
-from support import run_cli, running_server, wait_until
+from support import clean_environment, run_cli, running_server, wait_until
 
 if TYPE_CHECKING:
     from support import Server
@@ -136,7 +139,31 @@ def test_a_killed_worker_is_replaced_and_no_write_is_lost(tmp_path: Path) -> Non
         assert [get(server, path).body for path in paths] == [b"%d" % number for number in range(10)]
         both = {path_of(data): data for data in (fresh_bytes() for _ in range(10))}
         assert [put(server, "/", data).brief for data in both.values()] == [(200, path.encode()) for path in both]
+        used = cpu_ticks(server.process.pid)
+        time.sleep(0.3)
+        assert cpu_ticks(server.process.pid) - used < 4, "who minds the workers spins"
         assert server.stop() == 0
+
+
+def cpu_ticks(pid: int) -> int:
+    return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+
+
+def test_a_stop_while_the_workers_are_starting_is_heeded(tmp_path: Path) -> None:
+    command = ("serve", "--quiet", "--data", tmp_path / "data", "--port", "0", "--workers", "2")
+    process = subprocess.Popen([sys.executable, "-m", "holdall", *command], env=clean_environment())
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("this system does not tell at once which workers there are")
+    try:
+        while not children.read_text():  # in time, before they have handlers of the signal
+            assert process.poll() is None
+        process.terminate()
+
+        assert process.wait(8) == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_workers_whose_supervisor_was_killed_end_too(tmp_path: Path) -> None:

@@ -241,6 +241,20 @@ def test_a_blob_that_does_not_hash_to_its_address_is_damage(body: bytes, expecte
     assert type(error) is expected
 
 
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-Holdall-Kind: blob\r\n\r\nsome", DamageError),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", StoreError),
+    ],
+    ids=["a blob cut short, of unknown length", "no content"],
+)
+def test_what_is_no_whole_entry_is_not_taken_for_a_slot(raw: bytes, expected: type[HoldallError]) -> None:
+    error, _ = failure_of(lambda _: Said(raw=raw), read)
+
+    assert type(error) is expected
+
+
 def test_an_answer_that_breaks_off_is_no_answer() -> None:
     raw = b'HTTP/1.1 200 OK\r\nX-Holdall-Kind: blob\r\nETag: "x"\r\nContent-Length: 10\r\n\r\nsome'
 

@@ -60,6 +60,8 @@ class Connection(Turns):
         if not self._service.admit(self):
             busy = HTTPError(503, "The server has as many connections as it takes.", headers=(("Retry-After", "1"),))
             self._refuse_connection(busy)
+        elif self._service.draining:  # a TLS handshake under way when the drain began
+            self.transport.close()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Ends: whatever was under way is given up and leaves nothing behind."""
@@ -79,7 +81,7 @@ class Connection(Turns):
     def data_received(self, data: bytes) -> None:
         """Takes what has come."""
         if self.phase is Phase.IDLE and not self._ended:
-            if self._service.quick.get_again(self.transport, data, self.client):
+            if not self._full and self._service.quick.get_again(self.transport, data, self.client):
                 self.since = self._service.now
                 return
             self._begun, self._hot_target = 0, b""
@@ -104,12 +106,16 @@ class Connection(Turns):
         return not self.sender.is_tls  # TLS has no half-closed connections
 
     def pause_writing(self) -> None:
-        """The client reads too slowly."""
+        """The client reads too slowly: requests wait until it has taken what is answered."""
+        self._full = True
         self.sender.paused()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
+        self._full = False
         self.sender.resumed()
+        if self._queue:
+            self._service.loop.call_soon(self._advance)
 
     # --- httptools' callbacks ---
 
@@ -131,6 +137,7 @@ class Connection(Turns):
             method == b"GET"
             and len(head.target) == PATH_CHARS
             and not self._queue
+            and not self._full
             and version == "1.1"
             and parser.should_keep_alive()
             and not self._service.draining
@@ -194,13 +201,14 @@ class Connection(Turns):
         if self.phase is Phase.ANSWER:
             self.sender.check_time(now, settings.stall_seconds)
         elif self.phase is Phase.IDLE:
+            self.sender.check_time(now, settings.stall_seconds)
             if waited > settings.idle_seconds:
                 self.transport.close()
         elif self.phase is Phase.LINGER:
             if waited > LINGER_SECONDS:
                 self.transport.abort()
-        elif self.phase is Phase.BODY and not self._reading:
-            # The body waits for us: an earlier answer is still on its way.
+        elif not self._reading:
+            # The head or the body waits for us: an earlier answer is still on its way.
             self.since = self._body_since = now
             self._body_bytes = 0
             self.sender.check_time(now, settings.stall_seconds)
@@ -292,6 +300,8 @@ class Connection(Turns):
         self._receiving = None
         self.phase = Phase.ANSWER
         self._advance()
+        if not self._ended:  # what comes until it is answered is none of our business
+            self._stop_reading()
 
     def _stop_reading_requests(self) -> None:
         """After an upgrade request: it is answered as if it had asked for none, and nothing after it is read."""
@@ -299,6 +309,9 @@ class Connection(Turns):
             self._queue[-1].keep_alive = False
         else:
             self.transport.close()
+        self._stop_reading()
+
+    def _stop_reading(self) -> None:
         self._stopped = True
         if self._reading:
             self._reading = False

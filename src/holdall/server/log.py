@@ -7,6 +7,7 @@ import re
 import sys
 import time
 import traceback
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Log:
             )
         else:
             line = f"{now} {client} {verb} {ascii(shown)[1:-1]} {status} {sent_bytes} {seconds * 1000:.1f}ms"
-        sys.stderr.write(line + "\n")
+        _write(line + "\n")
 
     def error(self, exchange: Exchange, error: HoldallError) -> None:
         """Says why an answer failed."""
@@ -57,10 +58,15 @@ class Log:
     def fault(self, error: BaseException) -> None:
         """Shows where a fault of the server's own happened."""
         text = "".join(traceback.format_exception(error))
-        sys.stderr.write(f"holdall: a fault in the server:\n{text}")
+        _write(f"holdall: a fault in the server:\n{text}")
 
     @staticmethod
     def say(sentence: str) -> None:
         """Writes one line."""
-        sys.stderr.write(f"holdall: {sentence}\n")
+        _write(f"holdall: {sentence}\n")
+
+
+def _write(text: str) -> None:
+    with suppress(OSError, ValueError):  # a full disk, a reader that is gone: no request may fail for that
+        sys.stderr.write(text)
         sys.stderr.flush()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from enum import Enum
 from queue import SimpleQueue
@@ -26,6 +27,8 @@ PUMP_BYTES_MIN: Final = 1024 * 1024
 _PUMPS_MAX: Final = 4
 _BUFFERS: Final = 4
 _IDLE_MILLISECONDS: Final = 100
+_FILL_SECONDS: Final = 1.0
+"""A client that has not sent a buffer's fill by then is slow, however steadily it sends."""
 _SENDFILE_BYTES: Final = 4 * 1024 * 1024
 
 
@@ -106,12 +109,12 @@ def receive(sock: socket.socket, spooled: Spooled, want: int) -> Pumped:
 
 def _fill(sock: socket.socket, poll: select.poll, view: memoryview) -> tuple[int, Flow]:
     """Fills a buffer, waiting for more only as long as more keeps coming."""
-    size = 0
+    size, deadline = 0, time.monotonic() + _FILL_SECONDS
     while size < len(view):
         try:
             got = sock.recv_into(view[size:])
         except BlockingIOError:
-            if not poll.poll(_IDLE_MILLISECONDS):
+            if time.monotonic() > deadline or not poll.poll(_IDLE_MILLISECONDS):
                 return size, Flow.IDLE
             continue
         except OSError:

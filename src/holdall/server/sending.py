@@ -61,6 +61,7 @@ class Sender:
         self._progress_bytes = 0
         self._waiting = 0
         self._pumping = False
+        self._direct: socket.socket | None = None
         self.is_tls = transport.get_extra_info("sslcontext") is not None
 
     def paused(self) -> None:
@@ -75,6 +76,9 @@ class Sender:
         """The connection is gone."""
         self._lost = True
         self._writable.set()
+        if self._direct is not None:
+            with suppress(OSError):
+                self._direct.shutdown(socket.SHUT_RDWR)  # a pump's thread sees nothing else
 
     def check_time(self, now: float, stall_seconds: float) -> None:
         """Aborts the connection if its client has taken nothing, or next to nothing, for too long."""
@@ -92,7 +96,7 @@ class Sender:
     def _in_kernel(self) -> int:
         """Bytes that the client has yet to take from the system, which asks for more only when much of it is gone."""
         try:
-            answer = fcntl.ioctl(self._transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+            answer = fcntl.ioctl(self._fileno(), termios.TIOCOUTQ, bytes(4))
         except (OSError, ValueError):  # it has just been closed
             return 0
         return int.from_bytes(answer, sys.byteorder)
@@ -193,7 +197,11 @@ class Sender:
             self._transport.write(data)
         elif isinstance(reading, FileBacked) and not self.is_tls and (sock := self._duplicate()) is not None:
             with sock:
-                await self._send_file(sock, reading.fileno(), reading.start, reading.stop)
+                self._direct = sock
+                try:
+                    await self._send_file(sock, reading.fileno(), reading.start, reading.stop)
+                finally:
+                    self._direct = None
         else:
             async for piece in reading:
                 await self._drained()
@@ -220,14 +228,20 @@ class Sender:
                     self._writable.clear()
                     await self._drained()
         finally:
-            self._transport.set_write_buffer_limits()
+            if not self._lost:
+                self._transport.set_write_buffer_limits()
 
     def _duplicate(self) -> socket.socket | None:
         """The connection's socket once more, to write to directly; None where no descriptor is left for it."""
         try:
-            return socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
+            return socket.socket(fileno=os.dup(self._fileno()))
         except OSError:
             return None
+
+    def _fileno(self) -> int:
+        """The connection's descriptor, or -1: a transport may have lost it before it says so."""
+        sock = self._transport.get_extra_info("socket")
+        return -1 if sock is None else int(sock.fileno())
 
     async def _send_file(self, sock: socket.socket, fd: int, start: int, stop: int) -> None:
         await self._flushed()

@@ -121,7 +121,7 @@ class _Supervisor:
         ready, code, told, deadline = 0, 0, False, None
         while self._rows:
             self._wait(deadline)
-            ready += self._drain_pipe(self._ready_read) if not told else 0
+            ready += self._drain_pipe(self._ready_read)
             if not told and ready >= self._settings.workers:
                 told = True
                 on_ready(port)
@@ -138,6 +138,7 @@ class _Supervisor:
                     self._start(row, port)
             if self._stopping and deadline is None:
                 deadline = time.monotonic() + self._settings.drain_seconds + _STOP_GRACE_SECONDS
+                os.close(self._alive_write)  # also stops a worker that has no handler of the signal yet
                 self._kill(signal.SIGTERM)
             if deadline is not None and time.monotonic() > deadline:
                 self._kill(signal.SIGKILL)

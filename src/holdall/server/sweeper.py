@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from holdall.errors import HoldallError
 from holdall.server.metrics import ENTRIES, ENTRY_BYTES, EXPIRED, SWEEPS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from holdall.server.log import Log
     from holdall.server.metrics import Metrics
     from holdall.server.settings import Settings
     from holdall.stores.directory import DirectoryStore
 
+_T = TypeVar("_T")
 _SECOND_NS: Final = 1_000_000_000
 _PAUSE_SHARE: Final = 3
 """After each batch the sweep rests this many times as long as the batch took: it uses a quarter of a core at most."""
@@ -41,11 +45,11 @@ class Sweeper:
     async def run(self) -> None:
         """Sweeps, rests, and sweeps again, until cancelled."""
         while True:
-            if await asyncio.to_thread(self._store.may_sweep):
-                try:
+            try:
+                if await _in_thread(self._store.may_sweep):
                     await self._sweep()
-                except (HoldallError, OSError) as error:
-                    self._log.say(f"A sweep failed and will be tried again: {error}")
+            except (HoldallError, OSError) as error:
+                self._log.say(f"A sweep failed and will be tried again: {error}")
             await asyncio.sleep(self._period)
 
     async def _sweep(self) -> None:
@@ -53,7 +57,7 @@ class Sweeper:
         sweep = self._store.sweep()
         while True:
             started = time.monotonic()
-            report = await asyncio.to_thread(next, sweep, None)
+            report = await _in_thread(partial(next, sweep, None))
             if report is None:
                 break
             self._metrics.add(EXPIRED, report.removed - removed)
@@ -62,6 +66,16 @@ class Sweeper:
         self._metrics.add(SWEEPS)
         self._metrics.set(ENTRIES, entries)
         self._metrics.set(ENTRY_BYTES, size_bytes)
+
+
+async def _in_thread(call: Callable[[], _T]) -> _T:
+    """Calls on a thread; cancelled, it waits for the call to end, lest the store be closed under it."""
+    under_way = asyncio.ensure_future(asyncio.to_thread(call))
+    try:
+        return await asyncio.shield(under_way)
+    except asyncio.CancelledError:
+        await asyncio.wait([under_way])
+        raise
 
 
 def _period_seconds(retention_ns: int | None) -> float:

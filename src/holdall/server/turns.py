@@ -50,6 +50,7 @@ class Turns(Protocol):
         self._reading = True
         self._ended = False
         self._stopped = False
+        self._full = False
         self.phase = Phase.IDLE
         self.since = 0.0
 
@@ -95,10 +96,11 @@ class Turns(Protocol):
 
     def _advance(self) -> None:
         """Answers the request at the front, if it is time."""
-        while self._queue and not self._answering and not self._lost:
+        while self._queue and not self._answering and not self._lost and not self._full:
             exchange = self._queue[0]
             if exchange.refusal is not None:
                 if not exchange.complete and self._worth_reading(exchange):
+                    self._read_on()
                     return
                 self._answering = True
                 if exchange.delay_seconds:  # a wrong key: only this connection waits

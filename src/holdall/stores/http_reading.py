@@ -11,7 +11,7 @@ from holdall.limits import CHUNK_BYTES
 from holdall.limits.stores import CLIENT_SPOOL_BYTES
 from holdall.stores.base import Info, Kind
 from holdall.stores.closing_reading import ClosingReading
-from holdall.stores.http_wire import content_range, info_from, length_from
+from holdall.stores.http_wire import KIND, content_range, info_from, length_from
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -124,7 +124,7 @@ class CopiedReading(ClosingReading):
 
 
 async def copied(
-    response: aiohttp.ClientResponse, address: Address, translating: Translating, *, keep: bool
+    response: aiohttp.ClientResponse, address: Address, translating: Translating, *, keep: bool, checkable: bool = True
 ) -> tuple[IO[bytes], Info]:
     """Copies the answer of a server that does not say what an entry is, and finds it out by hashing.
 
@@ -133,13 +133,18 @@ async def copied(
         address: Of the entry.
         translating: Turns errors of the network into ours.
         keep: Whether to keep the bytes; if not, the file stays empty.
+        checkable: Whether the whole of it must hash to `address` if that is a blob; not so for a burst.
 
     Returns:
         The copy, in memory while it is small and then in an unnamed file, and what is known now.
 
     Raises:
+        DamageError: The server calls it a blob, and it does not hash to its address.
+        StoreError: The answer is not that of an entry.
         UnreachableError: The connection broke.
     """
+    if response.status != 200:
+        raise StoreError(f"The server answered {response.status} where an entry was asked for.")
     digest, size_bytes = hashlib.sha256(), 0
     file = tempfile.SpooledTemporaryFile(CLIENT_SPOOL_BYTES, prefix="holdall-copy-")  # noqa: SIM115 - the reading's
     try:
@@ -153,6 +158,9 @@ async def copied(
         file.close()
         raise
     kind = Kind.BLOB if digest.digest() == address else Kind.SLOT
+    if kind is Kind.SLOT and checkable and response.headers.get(KIND) == Kind.BLOB.value:
+        file.close()
+        raise DamageError(f"What the server answers for {address} does not hash to it.")
     return file, Info(address, kind, size_bytes, digest.hexdigest(), used_ns=0)
 
 
@@ -180,7 +188,7 @@ async def reading_of(
         first, size = part
     info = info_from(response.headers, address, size) if size is not None else None
     if info is None and (size is None or response.status != 206):
-        file, info = await copied(response, address, translating, keep=True)
+        file, info = await copied(response, address, translating, keep=True, checkable=checkable)
         response.release()
         return _reading_of_copy(file, info, span)
     if info is None:
