@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
         (math.nan, exc.TimeInvalid),
         (math.inf, exc.TimeInvalid),
         (1e300, exc.TimeInvalid),
+        (Decimal("1e999999"), exc.TimeInvalid),
         (10**40, exc.TimeInvalid),
         ("no time at all", exc.TimeInvalid),
         ("", exc.TimeInvalid),
@@ -164,6 +167,18 @@ def test_a_damaged_object_is_an_error_that_names_the_file(alone: Path) -> None:
         assert len(list(store.verify())) == 1
 
 
+def test_a_damaged_tree_is_damage(alone: Path) -> None:
+    with Store(alone) as store:
+        store.addblob(b"something", 1)
+    tree = git(alone, "rev-parse", "HEAD^{tree}").strip()
+    (alone / ".git" / "objects" / tree[:2] / tree[2:]).unlink()
+    shutil.rmtree(alone / ".git" / "holdall-timeline")
+    with Store(alone) as store, pytest.raises(exc.RepoDamaged, match="cannot be read") as raised:
+        list(store.verify())
+
+    assert isinstance(raised.value, errors.DamageError)
+
+
 def test_files_of_others_are_passed_over(alone: Path) -> None:
     for name in ("README.md", "2019/03/15/notes.txt", "20190315/x", "labels/readme", "src/labels/a.py"):
         commit_file(alone, name, b"mine")
@@ -228,6 +243,18 @@ def test_without_a_remote_all_but_push_and_pull_works(alone: Path) -> None:
             store.push()
 
 
+def test_of_several_remotes_none_is_guessed(alone: Path, remote: Path) -> None:
+    git(alone, "remote", "add", "public", str(remote))
+    with Store(alone) as store:
+        store.addblob(b"x", push=True)
+        git(alone, "config", "--unset", "branch.main.remote")
+        git(alone, "remote", "add", "secret", str(remote))
+        with pytest.raises(exc.RepoRemoteNotExist, match="origin"):
+            store.addblob(b"y", push=True)
+    with Store(remote) as bare:
+        assert blobs_of(bare) == [b"x"]
+
+
 def test_a_remote_that_cannot_be_reached_is_an_error_where_it_was_asked_for(alone: Path) -> None:
     git(alone, "remote", "add", "origin", "http://user:secret@127.0.0.1:1/x")
     with Store(alone) as store:
@@ -247,6 +274,15 @@ def test_a_remote_that_refuses_is_an_error_with_its_reason(clone: Path, remote: 
     hook.write_text("#!/bin/sh\necho no thanks >&2\nexit 1\n")
     hook.chmod(0o755)
     with Store(clone) as store, pytest.raises(exc.RepoPushError, match="no thanks"):
+        store.addblob(b"x", push=True)
+
+
+def test_a_hook_of_this_side_that_refuses_says_why(clone: Path) -> None:
+    hook = clone / ".git" / "hooks" / "pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho policy says no >&2\nexit 1\n")
+    hook.chmod(0o755)
+    with Store(clone) as store, pytest.raises(exc.RepoPushError, match="policy says no"):
         store.addblob(b"x", push=True)
 
 

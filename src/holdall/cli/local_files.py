@@ -23,13 +23,15 @@ def check_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """The inputs that a command was given; standard input where it was given none.
 
     Raises:
-        UsageError: One looks like an option, standard input is named twice, or it is a terminal nobody named.
+        UsageError: One looks like an option, standard input is named twice, is closed, or is a terminal nobody named.
     """
     for name in names:
         if name.startswith("-") and name != STANDARD_INPUT:
             raise UsageError(f"Unknown option: {name}.", hint="A file whose name starts with - is written ./-name.")
     if names.count(STANDARD_INPUT) > 1:
         raise UsageError("Standard input can be read only once.")
+    if sys.stdin is None and (not names or STANDARD_INPUT in names):
+        raise UsageError("Standard input is closed.", hint="Name a file, or pipe something in.")
     if not names and sys.stdin.isatty():
         raise UsageError("There is nothing to read.", hint="Name a file, pipe something in, or write - to type it.")
     return names or (STANDARD_INPUT,)

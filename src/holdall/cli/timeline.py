@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -100,7 +101,7 @@ def add(
         store.addblobs((_contents(name, sizes) for name in names), moments, label=label)
         _tell(len(sizes), sum(sizes), common)
         if not no_push and store.has_remote():
-            store.push()
+            store.push(sure=False)
     return DONE
 
 
@@ -110,20 +111,19 @@ def _add_lines(store: "Store", label: str | None, common: Common, *, push: bool)
     Raises:
         HoldallError: The last of them could not be pushed, or one could not be stored.
     """
-    from holdall.cli.timeline_lines import batches  # noqa: PLC0415 - only here
+    from holdall.cli.timeline_lines import Intake  # noqa: PLC0415 - only here
 
-    count = size_bytes = 0
     failure: HoldallError | None = None
+    intake = Intake(sys.stdin.fileno(), lambda lines: store.add_at(lines, label=label))
     try:
-        for lines in batches(sys.stdin.fileno()):
-            store.add_at(lines, label=label)
-            count, size_bytes = count + len(lines), size_bytes + sum(len(line) for line, _ in lines)
-            if push and store.has_remote():
-                before, failure = failure, _failure_of(store.push)
-                if failure is not None and before is None:
-                    output.note(failure.sentence())
+        with intake:
+            for _ in intake.committed():
+                if push and store.has_remote():
+                    before, failure = failure, _failure_of(partial(store.push, sure=False))
+                    if failure is not None and before is None:
+                        output.note(failure.sentence())
     finally:
-        _tell(count, size_bytes, common)
+        _tell(intake.count, intake.size_bytes, common)
     if failure is not None:
         raise failure
 

@@ -1,11 +1,16 @@
-"""Lines of standard input for `holdall timeline add --each-line`: in batches, so that a slow pipe shows up promptly."""
+"""Lines of standard input for `holdall timeline add --each-line`: in batches, so that a slow pipe shows up promptly.
+
+They are read and committed on a thread of their own, so that neither a push that takes long nor an interrupt, both of
+which the main thread has, keeps lines that came from being stored.
+"""
 
 from __future__ import annotations
 
 import os
 import select
+import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from holdall.errors import UsageError
 from holdall.limits import CHUNK_BYTES
@@ -17,10 +22,69 @@ from holdall.limits.timeline import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
-def batches(fd: int) -> Iterator[list[tuple[bytes, int]]]:
+class Intake:
+    """Lines that are committed as they come, on a thread of its own.
+
+    As a context manager: when the block ends, in any case, the lines that have come are committed; then it raises what
+    reading or committing them raised.
+
+    Args:
+        fd: Where they come from.
+        keep: Commits some, each with its time in nanoseconds since 1970.
+
+    Attributes:
+        count: Lines that are committed.
+        size_bytes: Their length.
+    """
+
+    def __init__(self, fd: int, keep: Callable[[list[tuple[bytes, int]]], None]) -> None:
+        self._fd, self._keep = fd, keep
+        self.count = self.size_bytes = 0
+        self._news = threading.Event()
+        self._ended = False
+        self._failure: BaseException | None = None
+        self._stop, self._stopper = os.pipe()
+        self._thread = threading.Thread(target=self._run, name="holdall-lines")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._stopper)
+        self._thread.join()
+        os.close(self._stop)
+        if self._failure is not None:
+            raise self._failure
+
+    def committed(self) -> Iterator[int]:
+        """Yields how many lines are committed, whenever there are more, until the input has ended."""
+        seen = 0
+        while not self._ended or seen < self.count:
+            self._news.wait()
+            self._news.clear()
+            if seen < self.count:
+                seen = self.count
+                yield seen
+
+    def _run(self) -> None:
+        try:
+            for lines in batches(self._fd, self._stop):
+                self._keep(lines)
+                self.size_bytes += sum(len(line) for line, _ in lines)
+                self.count += len(lines)
+                self._news.set()
+        except BaseException as error:  # noqa: BLE001 - raised where the block ends
+            self._failure = error
+        finally:
+            self._ended = True
+            self._news.set()
+
+
+def batches(fd: int, stop: int) -> Iterator[list[tuple[bytes, int]]]:
     """Yields lines as they come, without their newlines, each with the time at which it was read.
 
     The times are nanoseconds since 1970, and no two lines have the same, so that they keep their order.
@@ -30,6 +94,7 @@ def batches(fd: int) -> Iterator[list[tuple[bytes, int]]]:
 
     Args:
         fd: A file, a pipe or a terminal.
+        stop: When this can be read from, no more is awaited; a line that has no newline yet is left out.
 
     Raises:
         UsageError: A line is too long to be kept in memory; those before it have been yielded.
@@ -39,11 +104,13 @@ def batches(fd: int) -> Iterator[list[tuple[bytes, int]]]:
     ended = False
     while not ended:
         left = max(0.0, since + TIMELINE_BATCH_SECONDS - time.monotonic()) if lines else None
-        if select.select([fd], [], [], left)[0]:
-            piece = os.read(fd, CHUNK_BYTES)
-            ended = not piece
+        ready = select.select([fd, stop], [], [], left)[0]
+        if ready:
+            stopped = stop in ready
+            piece = os.read(fd, CHUNK_BYTES) if fd in ready else b""
+            ended = stopped or not piece
             *whole, rest = piece.split(b"\n")
-            if ended and begun:
+            if begun and not piece and not stopped:
                 whole = [b""]
             for part in whole:
                 since = since if lines else time.monotonic()

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import Parameter
@@ -92,12 +93,12 @@ def opened(common: Common, **options: Any) -> "Iterator[Store]":
         store.close()
 
 
-def moment_of(words: str | None) -> str | float | None:
+def moment_of(words: str | None) -> str | Decimal | None:
     """A time as the command line takes it, for the store: seconds since 1970 after @, or words that it parses."""
     if words is None:
         return None
     words = words.strip()
     if words.startswith("@"):
-        with suppress(ValueError):
-            return float(words[1:])
+        with suppress(InvalidOperation):
+            return Decimal(words[1:])
     return words.removeprefix("since ").strip()

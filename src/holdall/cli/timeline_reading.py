@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from contextlib import suppress
+from decimal import Decimal
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -285,7 +286,8 @@ def _arriving(store: "Store", start: When, end: When, label: str | None, pause_s
     from holdall.timeline.times import bound_ns  # noqa: PLC0415 - as above
 
     # In words such as "now", the range would move on.
-    first, last = bound_ns(moment_of(start), -math.inf) / SECOND_NS, bound_ns(moment_of(end), math.inf) / SECOND_NS
+    bounds = bound_ns(moment_of(start), -math.inf), bound_ns(moment_of(end), math.inf)
+    first, last = (Decimal(bound) / SECOND_NS for bound in bounds)
     seen: set[int] = set()
     failing = False
     while True:

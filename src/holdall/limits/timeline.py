@@ -24,6 +24,12 @@ THIN_TREE_BYTES_MAX: Final = 128 * KIB
 REPACK_BYTES: Final = 128 * MIB
 """After so many bytes of such lists git is started to pack them, each as its difference to the next."""
 
+GC_LOOSE_OBJECTS: Final = 6_912
+"""About so many objects in files of their own, 27 in each directory, let git's upkeep begin: its own default."""
+
+GC_AGAIN_SECONDS: Final = 86_400.0
+"""Where git's upkeep runs, or has failed, it is not started again for so long; git itself waits as long."""
+
 BLOBS_REMEMBERED_BYTES_MAX: Final = 16 * MIB
 """Contents of one add that are held until they are in the worktree; the rest is read again."""
 

@@ -92,8 +92,7 @@ class AsyncStore:
 
     async def push(self) -> None:
         """Pushes now; see `Store.push`."""
-        self._unpushed = False
-        await asyncio.get_running_loop().run_in_executor(self._pushes, self._store.push)
+        await self._push_all(sure=True)
 
     async def flush(self) -> None:
         """Returns when all that was added is pushed.
@@ -106,10 +105,14 @@ class AsyncStore:
         if self._store.push_error is not None:
             await self.push()
 
+    async def _push_all(self, *, sure: bool) -> None:
+        self._unpushed = False
+        await asyncio.get_running_loop().run_in_executor(self._pushes, partial(self._store.push, sure=sure))
+
     async def _push_behind(self) -> None:
         while self._unpushed:
             try:
-                await self.push()
+                await self._push_all(sure=False)
             except HoldallError as error:
                 self._store.report(error)
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import pygit2
 from pygit2.enums import ReferenceType, RepositoryOpenFlag
 
-from holdall.limits.timeline import PACK_WINDOW_BYTES, STALE_LOCK_SECONDS
+from holdall.limits.timeline import GC_AGAIN_SECONDS, GC_LOOSE_OBJECTS, PACK_WINDOW_BYTES, STALE_LOCK_SECONDS
 from holdall.stores.git_objects import sync_together, write_new
-from holdall.timeline.exc import RepoError, RepoNotFound
+from holdall.timeline.exc import RepoDamaged, RepoError, RepoNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,9 +90,9 @@ class Branch:
         """What is checked out now.
 
         Raises:
-            RepoError: The repository is damaged.
+            RepoDamaged: Its commit cannot be read.
         """
-        with git_errors():
+        with git_errors(RepoDamaged):
             head = self.repo.lookup_reference("HEAD")
             if head.type == ReferenceType.DIRECT:
                 return Head(None, *self._commit_and_tree(head.target))
@@ -118,9 +118,9 @@ class Branch:
         """The bytes of an object.
 
         Raises:
-            RepoError: It is not there, or damaged.
+            RepoDamaged: It is not there, or damaged.
         """
-        with git_errors():
+        with git_errors(RepoDamaged):
             return bytes(self.repo.odb.read(pygit2.Oid(raw=oid))[1])
 
     def write_commit(self, objects: Objects, tree: bytes, parents: list[str], message: str) -> str:
@@ -181,6 +181,19 @@ class Branch:
         sync_together([os.path.dirname(path)])
         return True
 
+    def has_many_loose(self) -> bool:
+        """Whether git would pack what is loose, and is not at it; it looks at the same one of 256 directories."""
+        try:
+            if len(os.listdir(os.path.join(self.objects, "17"))) <= GC_LOOSE_OBJECTS // 256:
+                return False
+        except OSError:
+            return False
+        for name in ("gc.pid", "gc.log"):  # it runs, or has failed
+            with suppress(OSError):
+                if time.time() - os.stat(os.path.join(self._common, name)).st_mtime < GC_AGAIN_SECONDS:
+                    return False
+        return True
+
     # --- turns ---
 
     @contextmanager
@@ -236,12 +249,14 @@ class Branch:
 
 
 @contextmanager
-def git_errors() -> Iterator[None]:
-    """Turns an error of libgit2 that leaves the block into a `RepoError`."""
+def git_errors(kind: type[RepoError] = RepoError) -> Iterator[None]:
+    """Turns an error of libgit2 that leaves the block into a `RepoError`, or into another kind of one."""
     try:
         yield
     except (pygit2.GitError, KeyError, ValueError) as error:
-        raise RepoError(f"The repository cannot be read: {error}.", hint="See git fsck.") from error
+        raise kind(
+            f"The repository cannot be read: {error}.", hint="See git fsck; another clone may have it."
+        ) from error
 
 
 def _open(path: str, *, create: bool, bare: bool) -> pygit2.Repository:

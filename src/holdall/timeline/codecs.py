@@ -125,4 +125,6 @@ def _encryption(key: Key) -> MultiFernet:
         keys = [key] if isinstance(key, bytes | str) else list(key)
         return MultiFernet([Fernet(single) for single in keys])
     except (ValueError, TypeError) as error:
-        raise SettingInvalid(f"The key cannot be used: {error}.", hint="Make one with generate_key().") from error
+        raise SettingInvalid(
+            f"The key cannot be used: {str(error).rstrip('.')}.", hint="Make one with generate_key()."
+        ) from error

@@ -28,6 +28,13 @@ class RepoError(StoreError):
     slug = "timeline-repo"
 
 
+class RepoDamaged(RepoError, errors.DamageError):
+    """An object that the repository needs is damaged, or not there."""
+
+    slug = "timeline-repo-damaged"
+    default_hint = "See git fsck; another clone may have it."
+
+
 class RepoNotFound(RepoError, errors.NotFoundError):
     """There is no git repository at the path."""
 

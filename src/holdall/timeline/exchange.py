@@ -52,8 +52,11 @@ class Exchange:
             if remote.fetch():
                 self._unite(remote)
 
-    def push(self) -> None:
+    def push(self, *, sure: bool) -> None:
         """Pushes the branch; what others have pushed meanwhile is fetched and united with it first.
+
+        Args:
+            sure: Whether the remote is asked even if it had all when it was last heard of; it may have been made anew.
 
         Raises:
             RepoNoRemote: There is no remote.
@@ -63,7 +66,7 @@ class Exchange:
         with translated(), self._branch.locked("remote-lock"):
             for tried in range(PUSH_TRIES_MAX):
                 head = self._branch.head()
-                if head.commit is None or self._at(remote) == head.commit:
+                if head.commit is None or (self._at(remote) == head.commit and not sure):
                     return
                 try:
                     remote.push()

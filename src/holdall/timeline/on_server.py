@@ -133,12 +133,16 @@ class OnServer:
         """Whether there is anywhere to push to: the server itself is where blobs are."""
         return False
 
-    def push(self) -> None:
+    def push(self, *, sure: bool) -> None:
         """Does not exist here.
+
+        Args:
+            sure: Of no matter.
 
         Raises:
             RepoRemoteNotAdded: Always.
         """
+        del sure
         raise RepoRemoteNotAdded("A timeline on a server has no remote.", hint="What is added is there at once.")
 
     def pull(self) -> None:

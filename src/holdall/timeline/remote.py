@@ -24,6 +24,12 @@ _ENVIRONMENT: Final = (
 )
 """Nobody is there to answer a prompt, and what a calling git has set is not meant for this repository."""
 
+_NO_REASONS: Final = (
+    *("error: failed to push some refs", "fatal: Could not read from remote repository", "hint:", "To "),
+    *("Please make sure you have the correct access rights", "and the repository exists", "Warning: "),
+)
+"""What git says besides the reason, which may be a line of ssh's or of a hook's."""
+
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -55,9 +61,12 @@ class Remote:
         key = f"branch.{short}.remote"
         chosen = _setting(config, key)
         self._is_new = chosen is None
-        self.name = chosen or ("origin" if "origin" in names else names[0])
+        self.name = chosen or (names[0] if len(names) == 1 else "origin")  # as git does; never just any of several
         if self.name not in names:
-            raise RepoRemoteNotExist(f"The branch {short} belongs to the remote {self.name!r}, which there is not.")
+            raise RepoRemoteNotExist(
+                f"The branch {short} belongs to the remote {self.name!r}, which there is not.",
+                hint=f"Say which it is: git config branch.{short}.remote NAME.",
+            )
         key = f"branch.{short}.merge"
         self.branch = _setting(config, key) or ref
         self.tracking = f"refs/remotes/{self.name}/{self.branch.removeprefix('refs/heads/')}"
@@ -113,10 +122,18 @@ class Remote:
 
 def pack_loose(repo: pygit2.Repository) -> None:
     """Starts git to pack what is loose, and does not wait for it: it goes on whatever becomes of this process."""
-    words = ("-c", "pack.window=2", "-c", "pack.threads=1", "repack", "-d", "-l", "--quiet")
+    _start(repo, "repack", "-d", "-l", "--quiet")
+
+
+def collect_garbage(repo: pygit2.Repository) -> None:
+    """Starts git's own upkeep, as `git commit` does, unless it is configured away; does not wait for it either."""
+    _start(repo, "gc", "--auto", "--quiet")
+
+
+def _start(repo: pygit2.Repository, *words: str) -> None:
     with suppress(OSError):
         process = subprocess.Popen(  # noqa: S603 - a list of words
-            [*_ENVIRONMENT, "git", "--git-dir", repo.path, *words],
+            [*_ENVIRONMENT, "git", "--git-dir", repo.path, "-c", "pack.window=2", "-c", "pack.threads=1", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -138,5 +155,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def _last(said: str) -> str:
     """The line of git's output that says why, without the credentials of a URL."""
     lines = [line.strip() for line in _CREDENTIALS.sub("", said).splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("fatal:", "error:", "!", "remote:"))]
-    return (telling or lines or ["git gave no reason"])[0].rstrip(".")[:300]
+    own = [line for line in lines if not line.startswith(_NO_REASONS)]
+    telling = [line for line in own if line.startswith(("fatal:", "error:", "!", "remote:"))]
+    return (telling or own or lines or ["git gave no reason"])[0].rstrip(".")[:300]

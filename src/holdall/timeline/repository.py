@@ -20,7 +20,7 @@ from holdall.timeline.branch import Branch, Head, git_errors
 from holdall.timeline.exc import BlobUnreadable, RepoError
 from holdall.timeline.exchange import Exchange
 from holdall.timeline.index import Index
-from holdall.timeline.remote import pack_loose
+from holdall.timeline.remote import collect_garbage, pack_loose
 from holdall.timeline.scan import LABELS, GoneError, found, label_folder, seen
 from holdall.timeline.worktree import Later, Worktree
 
@@ -100,7 +100,7 @@ class Repository:
 
         Raises:
             BlobVersionUnsupported: A file is of a later version of the format.
-            RepoError: The repository is damaged.
+            RepoDamaged: The repository is.
         """
         tree = self._branch.head().tree or b""
         if self._index.state != tree:
@@ -181,6 +181,8 @@ class Repository:
         if self._unpacked_bytes > REPACK_BYTES:
             self._unpacked_bytes = 0
             pack_loose(self._branch.repo)
+        elif self._branch.has_many_loose():
+            collect_garbage(self._branch.repo)
         return len(files)
 
     def _layout_of(self, head: Head) -> str:
@@ -288,9 +290,9 @@ class Repository:
         """Fetches what the remote has, and moves the branch to it, or to the union of both; see `Exchange.pull`."""
         self._exchange.pull()
 
-    def push(self) -> None:
+    def push(self, *, sure: bool) -> None:
         """Pushes the branch, united with what others have pushed meanwhile; see `Exchange.push`."""
-        self._exchange.push()
+        self._exchange.push(sure=sure)
 
     def _before_move(self, old: str | None, new: str) -> None:
         if self._worktree is not None:

@@ -190,8 +190,7 @@ class Store:
             RepoError: The repository cannot take them.
             RepoPushError: `push` is True, and the remote did not take them; they are stored.
         """
-        moments = repeat(None) if timestamps is None else timestamps
-        pairs = zip(blobs, moments)  # noqa: B905 - the shorter ends both, as with gitblobts
+        pairs = zip(blobs, repeat(None) if timestamps is None else timestamps)  # noqa: B905 - as with gitblobts
         self.add_at(((blob, to_ns(moment)) for blob, moment in pairs), label=label, push=push)
 
     def add_at(self, pairs: Iterable[tuple[bytes, int]], *, label: str | None = None, push: bool | None = None) -> None:
@@ -202,12 +201,12 @@ class Store:
             label: Of all of them.
             push: See `addblobs`.
         """
-        added = self._place.add((self._new(blob, timestamp_ns) for blob, timestamp_ns in pairs), label)
+        added = self._place.add((self._new(*pair) for pair in pairs), label)
         if push:
-            self.push()
+            self.push(sure=not added)
         elif added and push is None and self._push and self._place.has_remote():
             try:
-                self.push()
+                self.push(sure=False)
             except HoldallError as error:
                 self.report(error)
 
@@ -312,11 +311,10 @@ class Store:
         labels: Counter[str | None] = Counter()
         first_ns = last_ns = None
         stored_bytes = 0
-        for row in self.names():
-            labels[row.label] += 1
-            stored_bytes += self._place.size(row.oid)
-            first_ns = row.timestamp_ns if first_ns is None else first_ns
-            last_ns = row.timestamp_ns
+        for last_ns, _, oid, label in self.names():
+            labels[label] += 1
+            stored_bytes += self._place.size(oid)
+            first_ns = last_ns if first_ns is None else first_ns
         return Stats(labels.total(), stored_bytes, first_ns, last_ns, labels)
 
     def has_remote(self) -> bool:
@@ -325,15 +323,18 @@ class Store:
 
     # --- the remote ---
 
-    def push(self) -> None:
-        """Pushes what was added; what others pushed meanwhile is united with it first.
+    def push(self, *, sure: bool = True) -> None:
+        """Pushes what was added, united with what others have pushed meanwhile.
+
+        Args:
+            sure: Whether the remote is asked even if it had all when it was last heard of.
 
         Raises:
             RepoNoRemote: There is no remote.
-            RepoPushError: The remote did not take it, or cannot be reached; everything is still stored here.
+            RepoPushError: The remote did not take it, or cannot be reached; all is still stored here.
         """
         try:
-            self._place.push()
+            self._place.push(sure=sure)
         except HoldallError as error:
             self.push_error = error
             raise

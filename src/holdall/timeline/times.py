@@ -6,15 +6,20 @@ import calendar
 import math
 import time
 from datetime import datetime
+from decimal import Context, Decimal, DecimalException
 from typing import Any, Final, TypeAlias
 
 from holdall.limits.timeline import TIME_TEXT_CHARACTERS_MAX, TIMESTAMP_BITS_MAX
 from holdall.timeline.exc import TimeInvalid, TimeUnhandledType
 
-Timestamp: TypeAlias = "int | float | str | time.struct_time | datetime | None"
-"""Seconds since 1970, text in many languages, a broken-down time, a datetime with a time zone; None for now."""
+Timestamp: TypeAlias = "int | float | Decimal | str | time.struct_time | datetime | None"
+"""Seconds since 1970, exactly if they are a Decimal; text in many languages, a broken-down time, a datetime with a time
+zone; None for now."""
 
+_TYPES: Final = (int, float, Decimal, str, time.struct_time, datetime)
 _SECOND_NS: Final = 1_000_000_000
+_EXACT: Final = Context(prec=60)
+"""More digits than a time may have."""
 _EPOCH_ORDINAL: Final = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001 - only its day counts
 _TEXT_SETTINGS: Final = {"TO_TIMEZONE": "UTC", "RETURN_AS_TIMEZONE_AWARE": True, "PREFER_DATES_FROM": "past"}
 
@@ -32,7 +37,7 @@ def to_ns(moment: Timestamp) -> int:
     """
     if moment is None:
         return time.time_ns()
-    if isinstance(moment, bool) or not isinstance(moment, int | float | str | time.struct_time | datetime):
+    if isinstance(moment, bool) or not isinstance(moment, _TYPES):
         raise TimeUnhandledType(
             f"A time is seconds since 1970, text, a struct_time, a datetime or None, not {type(moment).__name__}."
         )
@@ -43,7 +48,7 @@ def to_ns(moment: Timestamp) -> int:
         timestamp_ns = _of_datetime(moment)
     elif isinstance(moment, time.struct_time):
         timestamp_ns = _of_struct(moment) * _SECOND_NS
-    elif isinstance(moment, float) and not math.isfinite(moment):
+    elif not _is_finite(moment):
         raise TimeInvalid(f"A blob cannot have the time {moment}.")
     else:
         timestamp_ns = _of_seconds(moment)
@@ -63,17 +68,23 @@ def bound_ns(moment: Timestamp, default: float) -> int | float:
         TimeInvalid: As `to_ns`, but for infinities and NaN.
         TimeUnhandledType: As `to_ns`.
     """
-    if moment is None or (isinstance(moment, float) and math.isnan(moment)):
+    if moment is None:
         return default
-    if isinstance(moment, float) and math.isinf(moment):
-        return moment
+    if isinstance(moment, float | Decimal) and not _is_finite(moment):
+        return default if Decimal(moment).is_nan() else float(moment)
     return to_ns(moment)
 
 
-def _of_seconds(seconds: float) -> int:
+def _is_finite(moment: float | Decimal) -> bool:
+    return moment.is_finite() if isinstance(moment, Decimal) else isinstance(moment, int) or math.isfinite(moment)
+
+
+def _of_seconds(seconds: float | Decimal) -> int:
     try:
+        if isinstance(seconds, Decimal):
+            return int(_EXACT.multiply(seconds, _SECOND_NS).to_integral_value())
         return round(seconds * _SECOND_NS)
-    except OverflowError:
+    except (OverflowError, DecimalException):
         raise TimeInvalid("The time is out of range.") from None
 
 

@@ -20,6 +20,7 @@ from pygit2.errors import check_error
 from pygit2.ffi import C, ffi
 
 from holdall.limits.timeline import GIT_INDEX_DELAY_SECONDS, GIT_INDEX_NOW_BYTES_MAX
+from holdall.stores.git_objects import write_new
 from holdall.timeline.scan import is_ours
 
 if TYPE_CHECKING:
@@ -83,12 +84,17 @@ class Worktree:
             place = self._root + path
             is_new = not os.path.lexists(place)
             if is_new:
-                making = f"{self._side}/making-{name}"
-                with open(making, "wb", buffering=0) as file:
-                    file.write(read(oid))
-                self._rename(making, place)
+                self._make_file(f"{self._side}/making-{name}", place, read(oid))
             self._pending[path] = _Pending(oid, is_new)
         self._pending_commit = commit
+
+    def _make_file(self, making: str, place: str, content: bytes) -> None:
+        write_new(making, (content,), 0o666)
+        try:
+            self._rename(making, place)
+        except OSError:
+            os.unlink(making)
+            raise
 
     def _rename(self, making: str, place: str) -> None:
         try:
