@@ -277,6 +277,21 @@ def test_a_folder_that_is_away_is_not_taken_for_an_empty_one(pair: tuple[Watched
     assert before.items() <= beta.files().items()
 
 
+def test_a_history_that_is_taken_away_ends_the_daemon_with_a_sentence(pair: tuple[Watched, Watched]) -> None:
+    alpha, beta = pair
+    history, away = alpha.host.home / ".git.myrepo", alpha.host.home / "away"
+    history.rename(away)
+    assert alpha.daemon is not None
+    try:
+        assert alpha.daemon.wait(20) not in {0, None}
+    finally:
+        away.rename(history)
+    assert "Traceback" not in alpha.said()
+    alpha.stop()
+    alpha.watch()
+    settle(alpha, beta)
+
+
 def test_a_daemon_that_is_killed_in_its_work_goes_on_when_it_is_started_again(pair: tuple[Watched, Watched]) -> None:
     alpha, beta = pair
     many = alpha.root / "many"

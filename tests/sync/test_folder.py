@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from holdall.errors import ConflictError, NotFoundError, SettingError, UsageError
+from holdall.limits.sync import SYNC_ARRIVAL_DEPTH_MAX
 from holdall.sync import apply as applying
 from holdall.sync.folder import Folder
 from holdall.sync.merge import FILE, Entry
@@ -319,6 +321,32 @@ def test_what_cannot_be_kept_is_left_alone_and_said(make: Callable[..., Folder])
     assert git(folder, "ls-tree", "-r", "--name-only", "main") == "f\n"
 
 
+def test_what_lies_too_deep_for_other_nodes_is_left_alone_and_said(make: Callable[..., Folder]) -> None:
+    folder = make("alpha")
+    path = "d/" * SYNC_ARRIVAL_DEPTH_MAX
+    (root_of(folder) / path / "deeper").mkdir(parents=True)
+    (root_of(folder) / path / "file").write_text("x")
+    (root_of(folder) / path / "deeper/file").write_text("x")
+
+    assert list(folder.reconcile().skipped) == [f"{path}deeper"]
+    assert git(folder, "ls-tree", "-r", "--name-only", "main") == f"{path}file\n"
+
+
+def test_the_roster_is_never_large(make: Callable[..., Folder]) -> None:
+    folder = make("alpha", {".gitcluster/nodes/beta.toml": "x" * 100}, size_max_bytes=10)
+    write(root_of(folder) / ".gitcluster/nodes/beta.toml", "y" * 100)
+
+    assert not folder.reconcile().skipped
+    assert git(folder, "show", "main:.gitcluster/nodes/beta.toml") == "y" * 100
+
+
+def test_what_a_user_tells_git_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / ".gitconfig").write_text("[broken\n")
+    code = "import sys; from holdall.sync.folder import Folder; Folder.create(sys.argv[1], node='alpha').reconcile()"
+    words = [sys.executable, "-c", code, str(tmp_path / "tree")]
+    subprocess.run(words, check=True, env={**os.environ, "HOME": str(tmp_path)})
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_believed(tmp_path: Path) -> None:
     write(tmp_path / "f", "1")
     before = Signature.of((tmp_path / "f").stat())
@@ -407,6 +435,7 @@ def lagging(make: Callable[..., Folder]) -> Folder:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
     assert sorted(outcome.skipped) == ["big", "f"]
+    assert outcome.lags
     assert files(folder) == {"f": TEXT.encode(), "big": b"0", "g": b"1"}
     return folder
 
@@ -414,7 +443,7 @@ def lagging(make: Callable[..., Folder]) -> Folder:
 def test_what_a_full_disk_did_not_take_comes_later_and_hides_no_edit(make: Callable[..., Folder]) -> None:
     folder = lagging(make)
     write(root_of(folder) / "f", TEXT.replace("line 0", "mine"))
-    folder.reconcile()
+    assert not folder.reconcile().lags
 
     assert files(folder) == {"f": THEIRS.replace("line 0", "mine").encode(), "big": bytes(60_000), "g": b"1"}
     assert not folder.reconcile().skipped

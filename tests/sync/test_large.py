@@ -339,7 +339,7 @@ def test_what_the_store_lost_is_stored_again(make: Callable[..., Node], server: 
     alpha.work()
     head = alpha.folder.head()
     (server.data / f"{hashlib.sha256(data).hexdigest()}.tig").unlink()
-    large = Large(alpha.folder.git_dir)
+    large = Large(alpha.folder.repository)
     large.change(lambda ledger: msgspec.structs.replace(ledger, kept=1))
     alpha.move()
     alpha.work()

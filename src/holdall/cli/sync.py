@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -28,13 +29,54 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from holdall.sync.cluster import Cluster
+    from holdall.sync.folder import Folder
     from holdall.sync.transport import Exchange
 
 _SSH_PORT: Final = 22
 
-Node = Annotated[str | None, Parameter(metavar="NAME")]
-Address = Annotated[str | None, Parameter(metavar="HOST")]
-Port = Annotated[int, Parameter(metavar="N")]
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What a host can be told that becomes a node.
+
+    Attributes:
+        node: What it is called among the others.
+        address: Where others reach it.
+        port: The port of its sshd.
+        store: Where large files go.
+        max_size: A file above this is large.
+    """
+
+    node: Annotated[
+        str | None,
+        Parameter(metavar="NAME", help="What this host is called among the others; by default its host name."),
+    ] = None
+    address: Annotated[
+        str | None,
+        Parameter(
+            metavar="HOST",
+            help="Where others reach this host; by default its host name. Where no sshd answers there, nobody connects "
+            "to this host, and it does all the connecting.",
+        ),
+    ] = None
+    port: Annotated[int, Parameter(metavar="N", help="The port of its sshd.")] = _SSH_PORT
+    store: Annotated[str | None, Parameter(metavar="STORE", help="Where large files go; see holdall sync store.")] = (
+        None
+    )
+    max_size: Annotated[str | None, Parameter(metavar="SIZE", help="A file above this is large, such as 50MB.")] = None
+
+    def fields(self) -> "dict[str, Any]":
+        """What a node's entry says of it."""
+        return {"address": self.address or socket.gethostname(), "port": self.port, "user": own_user()}
+
+    def settle(self, folder: "Folder", place: str | None) -> None:
+        """Settles what was said of large files, if anything was; the place is what `checked` made of the store."""
+        if place is not None or self.max_size is not None:
+            sync_large.settle(folder, place, self.max_size)
+
+
+_HOST: Final = Host()
 
 app = App(
     name="sync",
@@ -65,11 +107,7 @@ def bootstrap(
     directory: str,
     /,
     *,
-    node: Node = None,
-    address: Address = None,
-    port: Port = _SSH_PORT,
-    store: sync_large.Name = None,
-    max_size: sync_large.Size = None,
+    host: Host = _HOST,
     common: Common = DEFAULTS,
 ) -> int:
     """Makes a folder the first of a cluster; what is in it is its first version.
@@ -78,37 +116,29 @@ def bootstrap(
 
     Args:
         directory: The folder; made if missing. Its history is beside it, in .git.NAME.
-        node: What this host is called among the others; by default its host name.
-        address: Where others reach this host; by default its host name.
-        port: The port of its sshd.
-        store: Where large files go; see holdall sync store.
-        max_size: A file above this is large, such as 50MB.
+        host: What is known of this host.
         common: The options of every command.
     """
     from holdall.sync import keys  # noqa: PLC0415 - slow to import
     from holdall.sync.cluster import Cluster  # noqa: PLC0415 - as above
     from holdall.sync.folder import Folder  # noqa: PLC0415 - as above
 
-    worktree, where = os.path.abspath(directory), address or socket.gethostname()
-    place = sync_large.checked(store)
+    worktree, place = os.path.abspath(directory), sync_large.checked(host.store)
     try:
         folder = Folder.open(worktree)
     except NotFoundError:
-        folder = Folder.create(worktree, node=node or own_name(), size_max_bytes=sync_large.size_bytes(max_size))
-    if store is not None or max_size is not None:
-        sync_large.settle(folder, place, max_size)
+        folder = Folder.create(
+            worktree, node=host.node or own_name(), size_max_bytes=sync_large.size_bytes(host.max_size)
+        )
+    host.settle(folder, place)
     try:
         cluster = Cluster(folder)
     except NotFoundError:
-        cluster = Cluster.found(folder, address=where, port=port, user=own_user())
+        cluster = Cluster.found(folder, **host.fields())
         cluster.reconcile()
     else:
-        cluster.publish([cluster.changed(cluster.node, place=keys.own_place(where, port, own_user()))])
-    tell_of_place(cluster, common)
-    code = reconciled(cluster, common, moves=True) or sync_large.move(cluster, common) if store is not None else DONE
-    if common.json:
-        output.document({"node": cluster.node, "repository": cluster.repository, "directory": worktree})
-    return code
+        cluster.publish([cluster.changed(cluster.node, place=keys.own_place(**host.fields()))])
+    return _began(cluster, common, looks=host.store is not None)
 
 
 @app.command(usage="holdall sync join (HOST | INVITE | -) DIRECTORY [OPTIONS]")
@@ -119,11 +149,7 @@ def join(
     *,
     there: Annotated[str | None, Parameter(name="--from", metavar="PATH")] = None,
     read_only: bool = False,
-    node: Node = None,
-    address: Address = None,
-    port: Port = _SSH_PORT,
-    store: sync_large.Name = None,
-    max_size: sync_large.Size = None,
+    host: Host = _HOST,
     common: Common = DEFAULTS,
 ) -> int:
     """Makes a folder of this host one with that of a cluster: all files and their whole history.
@@ -136,12 +162,7 @@ def join(
         directory: The folder; made if missing.
         there: The folder's path on the other host, where it is another than here.
         read_only: Only take; what changes here is not passed on. With an invite, it says so itself.
-        node: What this host is called among the others; by default its host name.
-        address: Where others reach this host; by default its host name. Where no sshd answers there, nobody connects to
-            this host, and it does all the connecting.
-        port: The port of its sshd.
-        store: Where large files go; see holdall sync store.
-        max_size: A file above this is large, such as 50MB.
+        host: What is known of this host.
         common: The options of every command.
     """
     from holdall.sync import joining, transport  # noqa: PLC0415 - slow to import
@@ -149,10 +170,8 @@ def join(
 
     worktree = os.path.abspath(directory)
     line = sys.stdin.readline(SYNC_ENTRY_BYTES_MAX) if where == "-" else where
-    place = address or socket.gethostname()
-    me: dict[str, Any] = {"node": node or own_name(), "address": place, "port": port, "user": own_user()}
-    me["size_max_bytes"] = sync_large.size_bytes(max_size)
-    store = sync_large.checked(store)
+    me = {"node": host.node or own_name(), **host.fields(), "size_max_bytes": sync_large.size_bytes(host.max_size)}
+    place = sync_large.checked(host.store)
     if where == "-" or line.startswith(f"{SCHEME}:"):
         if there is not None or read_only:
             raise UsageError("--from and --read-only are for a HOST; an invite says both itself.")
@@ -161,14 +180,20 @@ def join(
         cluster = joining.join_by_login(
             where, Path(worktree), there or as_below_home(worktree), read_only=read_only, **me
         )
-    if store is not None or max_size is not None:
-        sync_large.settle(cluster.folder, store, max_size)
+    host.settle(cluster.folder, place)
+    code = _began(cluster, common, looks=True)
+    complain(transport.push(cluster) if cluster.me.role == "rw" else [], is_new=True)
+    return code
+
+
+def _began(cluster: "Cluster", common: Common, *, looks: bool) -> int:
+    """Says what has come to be, after a last look at the folder and its large files; returns the exit code."""
     tell_of_place(cluster, common)
-    code = reconciled(cluster, common, moves=True) or sync_large.move(cluster, common)
-    told = transport.push(cluster) if cluster.me.role == "rw" else []
-    complain(told, is_new=True)
+    code = reconciled(cluster, common, moves=True) or sync_large.move(cluster, common) if looks else DONE
     if common.json:
-        output.document({"node": cluster.node, "repository": cluster.repository, "directory": worktree})
+        output.document(
+            {"node": cluster.node, "repository": cluster.repository, "directory": os.fspath(cluster.worktree)}
+        )
     return code
 
 

@@ -81,7 +81,8 @@ def reconciled(cluster: "Cluster", common: Common, *, moves: bool = False) -> in
         common: The options of every command.
         moves: Whether the caller moves the large files that wait, so that nothing is said of them.
     """
-    from holdall.sync.large import FROM_STORE, TO_STORE  # noqa: PLC0415 - slow to import
+    from holdall.sync.ignore import ROSTER  # noqa: PLC0415 - slow to import
+    from holdall.sync.large import FROM_STORE, TO_STORE  # noqa: PLC0415 - as above
     from holdall.sync.local import after_apply  # noqa: PLC0415 - slow to import
 
     outcome = cluster.reconcile()
@@ -90,7 +91,9 @@ def reconciled(cluster: "Cluster", common: Common, *, moves: bool = False) -> in
         output.note(f"{cluster.worktree} is held, so nothing was committed or merged. {outcome.held}")
     for path in outcome.put_back if not common.quiet else ():
         if path not in outcome.skipped:
-            output.note(f"{path!a} is the cluster's, and was put back; to leave it, run holdall sync unjoin.")
+            is_roster = path.startswith(os.fsdecode(ROSTER) + "/")
+            why = "is the cluster's, and was put back; to leave it, run holdall sync unjoin"
+            output.note(f"{path!a} {why if is_roster else 'was emptied by a loss of power, and was put back'}.")
     for node, why in sorted((cluster.refused | outcome.held_back).items()):
         output.note(f"What {node} sent was not merged. {why}")
     if outcome.held_back:

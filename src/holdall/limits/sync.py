@@ -123,11 +123,20 @@ SYNC_WRITING_SECONDS: Final = 0.05
 SYNC_SETTLE_SECONDS_MAX: Final = 0.5
 """And it is looked at after this long even if it never rests."""
 
+SYNC_GROWING_BYTES_MIN: Final = 1 * MIB
+"""A file this large that stays open is not looked at with each write: each look makes a version of all of it."""
+
+SYNC_GROWING_BYTES_PER_SECOND: Final = 100_000
+"""But after its length at this rate: what a download of 50 MB in five minutes adds to history is a few times itself."""
+
 SYNC_HINTS_MAX: Final = 4096
 """Paths of changes that are remembered one by one; where there are more, the whole folder is looked at."""
 
 SYNC_RECONCILE_SECONDS: Final = 300.0
 """The whole folder is looked at this often, whatever the system told of changes: 10,000 files take 0.1 s."""
+
+SYNC_LAG_SECONDS: Final = 30.0
+"""And this often while files could not be written: nothing tells that a disk may be written to again."""
 
 SYNC_BLIND_SECONDS: Final = 5.0
 """And this often where the system does not tell of all changes, or less often, so that it takes a 20th of the time."""

@@ -14,22 +14,25 @@ import secrets
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import LocalFileError
-from holdall.sync.disk import has_name
+from holdall.sync.disk import cleared, has_name
 from holdall.sync.ignore import TEMPORARY, is_reserved
 from holdall.sync.large import permissions
 from holdall.sync.merge import SYMLINK, Entry
 from holdall.sync.pointer import Pointer, parse
 from holdall.sync.reading import READ, UNKNOWN, identified
-from holdall.sync.repository import blob_id
 from holdall.sync.snapshot import NESTED
 from holdall.sync.state import Signature, entry_of
+from holdall.sync.trees import blob_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from holdall.sync.disk import Disk
     from holdall.sync.large import Large
     from holdall.sync.repository import Repository
     from holdall.sync.state import FileCache
@@ -82,8 +85,7 @@ class Applier:
         root: Where the folder is.
         cache: Of what was hashed in it.
         large: What is known of large files, and those that have come.
-        has_modes: Whether the file system tells programs from other files.
-        folds: Whether names that differ only in case are one name to it.
+        disk: What the file system does.
     """
 
     def __init__(
@@ -93,17 +95,17 @@ class Applier:
         *,
         cache: FileCache,
         large: Large,
-        has_modes: bool,
-        folds: bool,
+        disk: Disk,
     ) -> None:
         self._repository = repository
         self._root = root
         self._cache = cache
         self._large = large
-        self._has_modes = has_modes
-        self._folds = folds
+        self._disk = disk
         self._open: list[tuple[bytes, int]] = []
         self._wanted: set[bytes] = set()
+        self._making = TEMPORARY + secrets.token_hex(6).encode()
+        self._numbers = count()
 
     def apply(self, steps: Mapping[bytes, Step]) -> Applied:
         """Does the steps: removals first, so that a file can take the place of a directory, and the other way round.
@@ -128,7 +130,8 @@ class Applier:
         return applied
 
     def _try(self, path: bytes, step: Step, applied: Applied) -> None:
-        if any(is_reserved(name) for name in path.split(b"/")):
+        folder, slash, name = path.rpartition(b"/")
+        if is_reserved(name) or _has_reserved(folder + slash):
             applied.failed[path] = "a name that is never synced"
             return
         try:
@@ -137,7 +140,7 @@ class Applier:
             applied.failed[path] = str(refused)
         except OSError as error:
             why = error.strerror or str(error)
-            applied.failed[path] = f"this file system does not take it: {why}" if self._folds else why
+            applied.failed[path] = f"this file system does not take it: {why}" if self._disk.folds else why
 
     def _step(self, path: bytes, step: Step, applied: Applied) -> None:
         folder, _, name = path.rpartition(b"/")
@@ -147,12 +150,12 @@ class Applier:
             applied.changed.add(path)
             return
         status = None if fd is None else _status(fd, name)
-        if fd is not None and self._folds and status is not None and not has_name(fd, name):
+        if fd is not None and self._disk.folds and status is not None and not has_name(fd, name):
             raise _Refused(_SAME_NAME)
         if status is not None and stat.S_ISDIR(status.st_mode) and None in step.states:
             if step.wanted is None:
                 return
-            if fd is None or not _cleared(fd, name):
+            if fd is None or not cleared(fd, name):
                 raise _Refused("a directory with files that are not synced is in its place")
             status = None
         now = None if fd is None or status is None else self._entry(fd, path, name, status, step)
@@ -170,6 +173,8 @@ class Applier:
 
     def _enter(self, folder: bytes, *, make: bool) -> int | None:
         """The directory, open, which stays so for the paths that follow; None where there is none and none is made."""
+        if folder == self._open[-1][0]:
+            return self._open[-1][1]
         while self._open[-1][0] and not (folder + b"/").startswith(self._open[-1][0] + b"/"):
             os.close(self._open.pop()[1])
         here, fd = self._open[-1]
@@ -198,7 +203,7 @@ class Applier:
             if not make:
                 return None
             raise NotADirectoryError(errno.ENOTDIR, "not a directory") from error
-        why = _SAME_NAME if self._folds and not has_name(fd, name) else None
+        why = _SAME_NAME if self._disk.folds and not has_name(fd, name) else None
         if why is None and _status(below, b".git") is not None:
             why = f"it lies in {NESTED}"
         if why is not None:
@@ -218,7 +223,7 @@ class Applier:
             found = identified(name, signature, [step.wanted, *step.states], self._large, within=fd)
             blob = UNKNOWN if found is None else found[0]
         before = step.wanted or next((state for state in step.states if state is not None), None)
-        return entry_of(status, blob, before, has_modes=self._has_modes)
+        return entry_of(status, blob, before, has_modes=self._disk.has_modes)
 
     def _remove(self, path: bytes, name: bytes, status: os.stat_result | None, applied: Applied) -> None:
         fd = self._open[-1][1]
@@ -240,13 +245,14 @@ class Applier:
 
     def _write(self, fd: int, path: bytes, status: os.stat_result | None, wanted: Entry, applied: Applied) -> bool:
         """Puts a file in its place; False where something else came there meanwhile."""
-        making, name = TEMPORARY + secrets.token_hex(6).encode(), path.rpartition(b"/")[2]
+        making, name = b"%b-%d" % (self._making, next(self._numbers)), path.rpartition(b"/")[2]
         data = self._repository.blob(wanted.blob)
         pointer = parse(data) if stat.S_ISREG(wanted.mode) else None
         if pointer is not None and status is not None and self._large.known(path, Signature.of(status)) == pointer:
             self._set_mode(fd, name, wanted)
             self._note(fd, path, pointer, applied)
             return True
+        placed = False
         try:
             if wanted.mode == SYMLINK:
                 os.symlink(data, making, dir_fd=fd)
@@ -254,18 +260,16 @@ class Applier:
                 self._fill(fd, making, status, wanted, pointer or data)
             else:
                 raise _Refused("a submodule or something else that this version does not know")
-            if not _is_still(fd, name, status):
-                return False
-            if status is None and not _linked(fd, making, name):
-                return False
-            if status is not None:
-                os.rename(making, name, src_dir_fd=fd, dst_dir_fd=fd)
-            elif self._folds and not has_name(fd, name):
-                os.unlink(name, dir_fd=fd)
-                raise _Refused(_SAME_NAME)
+            placed = _placed(fd, making, name, status)
         finally:
-            with suppress(FileNotFoundError):
-                os.unlink(making, dir_fd=fd)
+            if not placed or status is None:
+                with suppress(FileNotFoundError):
+                    os.unlink(making, dir_fd=fd)
+        if not placed:
+            return False
+        if status is None and self._disk.folds and not has_name(fd, name):
+            os.unlink(name, dir_fd=fd)
+            raise _Refused(_SAME_NAME)
         self._cache.forget(path)
         if pointer is not None:
             self._note(fd, path, pointer, applied)
@@ -282,7 +286,7 @@ class Applier:
             left = memoryview(of if isinstance(of, bytes) else b"")
             while left:
                 left = left[os.write(made, left) :]
-            if status is not None and replaces and self._has_modes:
+            if status is not None and replaces and self._disk.has_modes:
                 os.fchmod(made, permissions(status.st_mode, runs=runs))
             if isinstance(of, Pointer):
                 self._large.give(of, made, making, fd)
@@ -304,25 +308,17 @@ class Applier:
             applied.placed[path] = signature, pointer.address
 
 
+@lru_cache(64)
+def _has_reserved(folders: bytes) -> bool:
+    """Whether one of the directories on the way to a file, each with its slash, is never synced."""
+    return any(is_reserved(name) for name in folders.split(b"/")[:-1])
+
+
 def _status(fd: int, name: bytes) -> os.stat_result | None:
     try:
         return os.lstat(name, dir_fd=fd)
     except FileNotFoundError:
         return None
-
-
-def _cleared(fd: int, name: bytes) -> bool:
-    """Removes a directory in which there is nothing but directories; False where there is something."""
-    try:
-        if any(files for _, _, files, _ in os.fwalk(name, dir_fd=fd)):
-            return False
-        for _, folders, _, below in os.fwalk(name, topdown=False, dir_fd=fd):
-            for folder in folders:
-                os.rmdir(folder, dir_fd=below)
-        os.rmdir(name, dir_fd=fd)
-    except OSError:
-        return False
-    return True
 
 
 def _is_still(fd: int, name: bytes, status: os.stat_result | None) -> bool:
@@ -332,14 +328,19 @@ def _is_still(fd: int, name: bytes, status: os.stat_result | None) -> bool:
     return Signature.of(now) == Signature.of(status)
 
 
-def _linked(fd: int, making: bytes, name: bytes) -> bool:
-    """Gives a file its name unless the name is taken; False where it is."""
-    try:
-        os.link(making, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
-    except FileExistsError:
+def _placed(fd: int, making: bytes, name: bytes, status: os.stat_result | None) -> bool:
+    """Gives a file its name in the place of what was there, nothing or a file; False where that has changed."""
+    if status is None:
+        try:
+            os.link(making, name, src_dir_fd=fd, dst_dir_fd=fd, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+        else:
+            return True
+    if not _is_still(fd, name, status):
         return False
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        os.rename(making, name, src_dir_fd=fd, dst_dir_fd=fd)
+    os.rename(making, name, src_dir_fd=fd, dst_dir_fd=fd)
     return True

@@ -22,9 +22,6 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import pygit2
-from pygit2.enums import SortMode
-
 from holdall.limits.sync import SYNC_BRAKE_FILES_MIN, SYNC_BRAKE_SECONDS
 from holdall.sync.merge import merge
 
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
     from holdall.sync.repository import Repository
     from holdall.sync.state import State
 
-_RELEASE: Final = b"release\n\nReleased-by: "
+_RELEASE: Final = "release\n\nReleased-by: "
 _MARKS: Final = 12
 """States of main that are kept of a minute."""
 _TICK_SECONDS: Final = 2
@@ -213,16 +210,13 @@ class Brake:
 
     def _not_released(self, base: str, target: str) -> list[str]:
         """The commits that one has beyond another, but for those before a release, oldest first."""
-        git = pygit2.Repository(self._repository.path)
-        walk = git.walk(pygit2.Oid(hex=target), SortMode.TOPOLOGICAL | SortMode.TIME)
-        walk.hide(pygit2.Oid(hex=base))
         meant: set[str] = set()
         found = []
-        for commit in walk:
-            if str(commit.id) in meant or commit.raw_message.startswith(_RELEASE):
-                meant.update(map(str, commit.parent_ids))
+        for commit in self._repository.newest_first(target, beyond=base):
+            if commit in meant or self._repository.whole_message(commit).startswith(_RELEASE):
+                meant.update(self._repository.parents(commit))
             else:
-                found.append(str(commit.id))
+                found.append(commit)
         return found[::-1]
 
 
@@ -230,14 +224,14 @@ def vanished(repository: Repository, old: bytes, new: bytes) -> int:
     """How many files of one tree are neither in another, nor anywhere else in it under another name."""
     gone: Counter[bytes] = Counter()
     came: Counter[bytes] = Counter()
-    for path, entry in repository.differences(old, new).items():
-        if entry is not None:
-            came[entry.blob] += 1
-        elif (was := repository.at(old, path)) is not None:
-            gone[was.blob] += 1
+    for before, after in repository.both(old, new).values():
+        if after is not None:
+            came[after.blob] += 1
+        elif before is not None:
+            gone[before.blob] += 1
     return (gone - came).total()
 
 
 def release_message(node: str) -> str:
     """The message of a commit by which somebody at a node says that all before it was meant."""
-    return _RELEASE.decode() + node
+    return _RELEASE + node

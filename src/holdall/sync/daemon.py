@@ -28,6 +28,7 @@ from holdall.limits.sync import (
     SYNC_BLIND_SECONDS,
     SYNC_HINTS_MAX,
     SYNC_JOBS,
+    SYNC_LAG_SECONDS,
     SYNC_LINE_DELAY_SECONDS,
     SYNC_LOOK_SECONDS,
     SYNC_POLL_SECONDS,
@@ -41,6 +42,7 @@ from holdall.stores.locks import take
 from holdall.sync import local
 from holdall.sync.background import Runner
 from holdall.sync.contact import Contact
+from holdall.sync.growing import Growing
 from holdall.sync.process import end_all
 from holdall.sync.status import Facts, Listener, tell_systemd
 from holdall.sync.telling import Teller
@@ -95,6 +97,7 @@ class Daemon:
         self._stopping = False
         self._poked = False
         self._hints: set[str] = set()
+        self._growing = Growing(cluster.folder.worktree)
         self._first = self._last = _NEVER
         """When the first and the last change came that no round has seen."""
         self._full_due = self._look_due = 0.0
@@ -176,7 +179,8 @@ class Daemon:
             return self._full_due
         writing = self._watch is not None and self._watch.writing
         settle_seconds = SYNC_WRITING_SECONDS if writing else SYNC_SETTLE_SECONDS
-        return min(self._full_due, self._last + settle_seconds, self._first + SYNC_SETTLE_SECONDS_MAX)
+        still = min(self._last + settle_seconds, self._first + SYNC_SETTLE_SECONDS_MAX)
+        return min(self._full_due, self._growing.due, still)
 
     def _turn(self) -> None:
         """Does whatever is due."""
@@ -253,7 +257,7 @@ class Daemon:
         hints, self._hints = self._hints, set()
         self._first = self._last = _NEVER
         if self._watch is not None:
-            self._watch.writing.clear()
+            hints = self._growing.spare(hints, self._watch.writing)
         try:
             outcome = self._cluster.reconcile(changed=None if is_full else hints)
             local.settle_drift(self._cluster, self._say)
@@ -269,10 +273,9 @@ class Daemon:
         self._large.take(outcome.skipped)
         if is_full:
             self._full_seconds = time.monotonic() - begun
-            often = max(SYNC_BLIND_SECONDS, _BLIND_SHARE * self._full_seconds)
-            self._full_due = begun + (often if self._facts.blind or self._facts.held else SYNC_RECONCILE_SECONDS)
-        elif outcome.held:
-            self._full_due = begun + SYNC_BLIND_SECONDS
+            self._full_due = begun + SYNC_RECONCILE_SECONDS
+        wait = SYNC_BLIND_SECONDS if outcome.held or self._facts.blind else SYNC_LAG_SECONDS if outcome.lags else _NEVER
+        self._full_due = min(self._full_due, begun + max(wait, _BLIND_SHARE * self._full_seconds))
         if outcome.applied:
             self._overlay.start()
 

@@ -6,7 +6,7 @@ import os
 import secrets
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from holdall.errors import LocalFileError
 from holdall.limits.sync import SYNC_WRITTEN_SECONDS
@@ -16,8 +16,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-def probe(folder: bytes) -> tuple[bool, bool]:
-    """Whether a file system tells programs from other files, and whether it takes names in two cases for one.
+class Disk(NamedTuple):
+    """What a file system does.
+
+    Attributes:
+        has_modes: Whether it tells programs from other files.
+        folds: Whether names that differ only in case are one name to it.
+    """
+
+    has_modes: bool = True
+    folds: bool = False
+
+
+def probe(folder: bytes) -> Disk:
+    """Finds out what the file system of a folder does.
 
     Args:
         folder: A directory on it, in which a file is made for a moment.
@@ -40,12 +52,26 @@ def probe(folder: bytes) -> tuple[bool, bool]:
             os.unlink(path)
     except OSError as error:
         raise LocalFileError(f"{os.fsdecode(path)} cannot be made: {error.strerror or error}.") from error
-    return modes == [0o700, 0o600], folds
+    return Disk(modes == [0o700, 0o600], folds)
 
 
 def has_name(folder: int, name: bytes) -> bool:
     """Whether an open directory has something of this very name, not of another that stands for the same."""
     return name in map(os.fsencode, os.listdir(folder))
+
+
+def cleared(folder: int, name: bytes) -> bool:
+    """Removes what an open directory has under a name, if it is directories and nothing else; False where it is not."""
+    try:
+        if any(files for _, _, files, _ in os.fwalk(name, dir_fd=folder)):
+            return False
+        for _, folders, _, below in os.fwalk(name, topdown=False, dir_fd=folder):
+            for empty in folders:
+                os.rmdir(empty, dir_fd=below)
+        os.rmdir(name, dir_fd=folder)
+    except OSError:
+        return False
+    return True
 
 
 def secure(git_dir: str, blobs: Iterable[bytes]) -> None:
@@ -54,17 +80,34 @@ def secure(git_dir: str, blobs: Iterable[bytes]) -> None:
     Raises:
         LocalFileError: The disk does not take them.
     """
+    by_folder: dict[str, set[str]] = {}
     for blob in blobs:
-        folder = os.path.join(git_dir, "objects", blob.hex()[:2])
-        for path in (os.path.join(folder, blob.hex()[2:]), folder):
+        by_folder.setdefault(blob.hex()[:2], set()).add(blob.hex()[2:])
+    for name, wanted in by_folder.items():
+        folder = os.path.join(git_dir, "objects", name)
+        try:
+            loose = wanted.intersection(os.listdir(folder))  # the others are in packs, which are on the disk
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise _not_written(folder, error) from error
+        for path in (*(os.path.join(folder, one) for one in loose), *([folder] if loose else ())):
+            _sync_if_new(path)
+
+
+def _sync_if_new(path: str) -> None:
+    try:
+        if time.time() - os.stat(path).st_mtime < SYNC_WRITTEN_SECONDS:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                if time.time() - os.stat(path).st_mtime < SYNC_WRITTEN_SECONDS:
-                    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                    try:
-                        os.fsync(fd)
-                    finally:
-                        os.close(fd)
-            except FileNotFoundError:  # packed
-                break
-            except OSError as error:
-                raise LocalFileError(f"{path} cannot be written to the disk: {error.strerror or error}.") from error
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+    except FileNotFoundError:  # packed just now
+        return
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: str, error: OSError) -> LocalFileError:
+    return LocalFileError(f"{path} cannot be written to the disk: {error.strerror or error}.")

@@ -14,17 +14,17 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
-from holdall.errors import ConflictError, LocalFileError, NotFoundError, UsageError
+from holdall.errors import ConflictError, DamageError, LocalFileError, NotFoundError, UsageError
 from holdall.limits.sync import SYNC_FILE_BYTES_MAX
 from holdall.sync.ignore import FILES
 from holdall.sync.lock import locked
 from holdall.sync.merge import DIRECTORY, Conflict, copy_author, plain_name
-from holdall.sync.outcome import Outcome
+from holdall.sync.outcome import Outcome, Version
 from holdall.sync.repository import MAIN, Repository
+from holdall.sync.rescue import is_suspect, rescue
 from holdall.sync.round import Engine
 from holdall.sync.state import Config, State, places
 
@@ -36,23 +36,6 @@ if TYPE_CHECKING:
 __all__ = ["Folder", "Outcome", "Version"]
 
 _ID: Final = re.compile(r"[0-9a-f]{4,40}")
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """One commit of a folder.
-
-    Attributes:
-        commit: Its id.
-        time: Seconds since 1970, by the clock of its node.
-        node: Who made it; `merge` where histories were brought together.
-        message: What it changed, in a few words.
-    """
-
-    commit: str
-    time: int
-    node: str
-    message: str
 
 
 class Folder:
@@ -125,7 +108,20 @@ class Folder:
         worktree, git_dir = places(worktree_or_gitdir)
         if not os.path.exists(os.path.join(git_dir, "holdall", "config.toml")):
             raise NotFoundError(f"{worktree} is not a synced folder.", hint="Set it up with holdall sync bootstrap.")
-        return cls(worktree, git_dir)
+        folder = cls(worktree, git_dir)
+        if is_suspect(folder.repository, folder.node):
+            with locked(git_dir, folder.node):
+                folder._rescue()
+        return folder
+
+    def _rescue(self) -> bool:
+        """Makes the history whole where something of it was lost; says whether there was anything to do."""
+        if not rescue(self.git_dir, self.node):
+            return False
+        before, self._engine = self._engine, Engine(self.worktree, self.git_dir, self.config)
+        self._engine.vet, self._engine.mend = before.vet, before.mend
+        self.repository = self._engine.repository
+        return True
 
     # --- keeping it the same ---
 
@@ -146,9 +142,13 @@ class Folder:
             OutOfSpaceError: What is new cannot be kept; nothing in the folder was changed.
             StoreError: git cannot do what is needed.
         """
-        hints = None if changed is None else self._hints(changed)
         with locked(self.git_dir, self.node):
-            return self._engine.run(hints)
+            try:
+                return self._engine.run(None if changed is None else self._hints(changed))
+            except DamageError:
+                if not self._rescue():
+                    raise
+                return self._engine.run(None)
 
     def _hints(self, changed: Iterable[str]) -> set[bytes] | None:
         """The paths as the engine takes them; None where everything has to be looked at."""

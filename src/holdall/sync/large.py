@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import pygit2
 
 from holdall.core.address import Address
+from holdall.errors import DamageError, StoreError
 from holdall.sync.merge import EXECUTABLE, FILE
 from holdall.sync.pointer import POINTER_BYTES_MAX, Pointer, parse
 from holdall.sync.process import locked, write_atomically
@@ -69,17 +69,17 @@ class Large:
     Concurrency: several processes and threads may have one each for the same folder.
 
     Args:
-        git_dir: Where the folder's history is.
+        repository: The folder's.
 
     Attributes:
         size_max_bytes: Files beyond this are large.
         store: What the store is called; empty where there is none.
     """
 
-    def __init__(self, git_dir: str) -> None:
-        self._own = Path(git_dir, "holdall")
-        self._staged = os.path.join(git_dir, "holdall", "staged")
-        self._objects = pygit2.Repository(git_dir).odb
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._own = Path(repository.path, "holdall")
+        self._staged = os.path.join(repository.path, "holdall", "staged")
         self._mark: tuple[int, ...] = ()
         self.ledger = Ledger()
         self.size_max_bytes = 0
@@ -165,8 +165,8 @@ class Large:
     def size_bytes(self, blob: bytes) -> int:
         """How long a blob of the history is; -1 where it is missing, which is for others to tell."""
         try:
-            return self._objects.read_header(pygit2.Oid(raw=blob))[1]
-        except (KeyError, pygit2.GitError):
+            return self._repository.size_bytes(blob)
+        except (DamageError, StoreError):
             return -1
 
     def pointer(self, entry: Entry | None) -> Pointer | None:
@@ -175,14 +175,14 @@ class Large:
             return None
         if not 0 < self.size_bytes(entry.blob) <= POINTER_BYTES_MAX:
             return None
-        return parse(self._objects.read(pygit2.Oid(raw=entry.blob))[1])
+        return parse(self._repository.blob(entry.blob))
 
-    def wanted(self, repository: Repository) -> dict[Pointer, list[bytes]]:
+    def wanted(self) -> dict[Pointer, list[bytes]]:
         """The large files that have to come, or have come and are not in their places: which, and where."""
         found: dict[Pointer, list[bytes]] = {}
-        head = repository.ref(MAIN)
+        head = self._repository.ref(MAIN)
         for path in sorted(State.read(os.fspath(self._own / "state")).lagging):
-            pointer = self.pointer(repository.entry(head, path))
+            pointer = self.pointer(self._repository.entry(head, path))
             if pointer is not None:
                 found.setdefault(pointer, []).append(path)
         return found
@@ -275,4 +275,4 @@ def configure(folder: Folder, *, store: str | None = None, size_max_bytes: int |
         config = replace(config, size_max_bytes=size_max_bytes)
     config.write(path)
     if store:
-        Large(folder.git_dir).settle(os.fsencode(folder.worktree), store.partition("?")[0])
+        Large(folder.repository).settle(os.fsencode(folder.worktree), store.partition("?")[0])

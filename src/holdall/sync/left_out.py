@@ -64,9 +64,9 @@ def left_out(own: Path, worktree: Path) -> dict[str, str]:
 
 def waiting(folder: Folder) -> tuple[dict[str, str], str]:
     """A folder's large files that wait, why, by path; and why the store could not be used the last time, if so."""
-    own, large = Path(folder.git_dir, "holdall"), Large(folder.git_dir)
+    own, large = Path(folder.git_dir, "holdall"), Large(folder.repository)
     large.refresh(Config.read(os.fspath(own / "config.toml")))
-    wanted = large.wanted(folder.repository)
+    wanted = large.wanted()
     found = {os.fsdecode(path): large.lacks() for paths in wanted.values() for path in paths}
     found |= {path: TO_STORE for path in to_store(own) if os.path.lexists(os.path.join(folder.worktree, path))}
     failed = {os.fsdecode(path): why.rstrip(".") for path, why in large.ledger.failed.items()}

@@ -164,7 +164,7 @@ class Overlay:
         """
         data = self.script()
         if data is None:
-            raise NotFoundError(f"There is no {self._worktree / SCRIPT}.")
+            raise NotFoundError(f"There is no {self._worktree / SCRIPT}.", hint="Write it, then approve it.")
         write_atomically(self._own / _COPY, data, mode=0o700)
         found = hashlib.sha256(data).hexdigest()
         self._write(approved=found)

@@ -57,6 +57,13 @@ def locked(git_dir: str, node: str) -> Iterator[None]:
         os.close(fd)
 
 
+def was_cut_short(git_dir: str) -> bool:
+    """Whether the last holder of a folder's lock did not come to its end, or holds it still."""
+    with suppress(OSError), open(os.path.join(git_dir, "holdall", "lock"), "rb") as file:
+        return file.read(1) == _BUSY
+    return False
+
+
 def _clear(git_dir: str, node: str, *, was_cut_short: bool) -> None:
     """Removes lock files of git that nobody holds."""
     own = ("refs/heads/", "refs/sync-keep/", f"refs/sync/{node}/")

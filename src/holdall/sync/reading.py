@@ -11,8 +11,8 @@ from holdall.core.address import Address
 from holdall.limits import CHUNK_BYTES
 from holdall.sync.merge import EXECUTABLE, FILE, Entry
 from holdall.sync.pointer import parse
-from holdall.sync.repository import blob_id
 from holdall.sync.state import Signature
+from holdall.sync.trees import blob_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,11 +57,14 @@ def identified(
     data = contents(path, signature, within=within)
     if data is None or stat.S_ISLNK(signature.mode):
         return None if data is None else (blob_id(data), data)
+    blob, is_alike = blob_id(data), parse(data) is not None
     for entry in may_be:
+        if entry.blob == blob and not is_alike:
+            return blob, data
         pointer = large.pointer(entry)
         if pointer is not None and pointer.size_bytes == size_bytes and pointer.address == Address.of(data):
             return entry.blob, None
-    return (UNKNOWN, None) if parse(data) is not None else (blob_id(data), data)
+    return (UNKNOWN, None) if is_alike else (blob, data)
 
 
 def _hashed(path: bytes, signature: Signature, within: int | None) -> bytes | None:
@@ -99,7 +102,7 @@ def contents(path: bytes, signature: Signature, *, within: int | None = None) ->
             return None
         pieces = []
         left = signature.size_bytes + 1
-        while left > 0 and (piece := os.read(fd, left)):
+        while left > 1 and (piece := os.read(fd, left)):  # whether it grew is told by its status
             pieces.append(piece)
             left -= len(piece)
         return b"".join(pieces) if left == 1 and Signature.of(os.fstat(fd)) == signature else None

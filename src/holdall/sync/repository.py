@@ -1,25 +1,25 @@
-"""The git repository under a synced folder: blobs, trees, commits and refs, read and written without a worktree.
+"""The git repository beside a synced folder: to blobs and trees come commits and refs, and what a merge asks of them.
 
 It is an ordinary bare repository that git's own commands understand. pygit2 reads and writes it in this process; git's
 index, its filters and its idea of a worktree are not used, so that what is committed is what lies on the disk, byte for
-byte. Trees are edited by path: a change costs the directories on its way, not the whole folder.
+byte.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import pygit2
-from pygit2.enums import ObjectType, SortMode
+from pygit2.enums import SortMode
 
-from holdall.errors import DamageError, OutOfSpaceError, StoreError
-from holdall.limits.sync import SYNC_PACKS_OPEN_MAX, SYNC_TEXT_BYTES_MAX, SYNC_TREES_CACHED
-from holdall.sync.merge import DIRECTORY, EXECUTABLE, FILE, SYMLINK, Entry
+from holdall.errors import DamageError, StoreError
+from holdall.limits.sync import SYNC_TEXT_BYTES_MAX
+from holdall.sync.merge import FILE, Entry
 from holdall.sync.pointer import parse
+from holdall.sync.trees import Trees, translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,8 +33,6 @@ MERGER: Final = "merge"
 NODE: Final = re.compile(r"[a-z0-9-]{1,32}")
 """What a node may be called."""
 
-_RECORD: Final = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
-_MODES: Final = {b"%o" % mode: mode for mode in (DIRECTORY, FILE, EXECUTABLE, SYMLINK)}
 _ONE: Final = b"text"
 _SETTINGS: Final = {
     "core.autocrlf": "false",
@@ -46,29 +44,7 @@ _SETTINGS: Final = {
 }
 
 
-@contextmanager
-def translated(doing: str) -> Iterator[None]:
-    """Turns the errors of pygit2 into ours; `doing` is what failed, as the end of a sentence."""
-    try:
-        yield
-    except KeyError as error:
-        raise DamageError(
-            f"An object is missing from the repository: {error}; it was needed to {doing}.",
-            hint="Look at it with git fsck; another node has what is missing.",
-        ) from error
-    except (pygit2.GitError, OSError, ValueError) as error:
-        full = getattr(error, "errno", None) in {errno.ENOSPC, errno.EDQUOT} or "No space left" in str(error)
-        if full:
-            raise OutOfSpaceError(f"git could not {doing}: {error}.", hint="Free some space.") from error
-        raise StoreError(f"git could not {doing}: {error}.") from error
-
-
-def blob_id(data: bytes) -> bytes:
-    """The id that a blob of these bytes has."""
-    return bytes(pygit2.hash(data).raw)
-
-
-class Repository:
+class Repository(Trees):
     """One repository. It satisfies `merge.History`.
 
     Args:
@@ -77,14 +53,6 @@ class Repository:
     Raises:
         StoreError: There is none, or it cannot be read.
     """
-
-    def __init__(self, path: str) -> None:
-        pygit2.settings.mwindow_file_limit = SYNC_PACKS_OPEN_MAX
-        with translated(f"open the repository {path}"):
-            self._git = pygit2.Repository(path)
-        self.path = path
-        self._trees: dict[bytes, dict[bytes, Entry]] = {}
-        self.empty = self.put_tree({})
 
     @classmethod
     def create(cls, path: str) -> Repository:
@@ -98,120 +66,6 @@ class Repository:
             for name, value in _SETTINGS.items():
                 made.config[name] = value
         return cls(path)
-
-    # --- objects ---
-
-    def put_blob(self, data: bytes) -> bytes:
-        """Stores a blob and returns its id."""
-        with translated("store a file"):
-            return bytes(self._git.create_blob(data).raw)
-
-    def blob(self, blob: bytes) -> bytes:
-        """The bytes of a blob."""
-        return self._read(blob, ObjectType.BLOB)
-
-    def has(self, blob: bytes) -> bool:
-        """Whether an object is kept."""
-        return pygit2.Oid(raw=blob) in self._git
-
-    def put_tree(self, entries: dict[bytes, Entry]) -> bytes:
-        """Stores one directory and returns its id; the entries must not change any more."""
-        ordered = sorted(entries.items(), key=lambda item: item[0] + b"/" * (item[1].mode == DIRECTORY))
-        text = b"".join(b"%o %b\0%b" % (entry.mode, name, entry.blob) for name, entry in ordered)
-        with translated("store a directory"):
-            made = bytes(self._git.write(ObjectType.TREE, text).raw)
-        self._remember(made, entries)
-        return made
-
-    def tree(self, tree: bytes) -> dict[bytes, Entry]:
-        """The entries of a tree by name; they must not be changed."""
-        found = self._trees.get(tree)
-        if found is None:
-            rows = _RECORD.findall(self._read(tree, ObjectType.TREE))
-            found = self._remember(
-                tree, {name: Entry(_MODES.get(mode) or int(mode, 8), blob) for mode, name, blob in rows}
-            )
-        return found
-
-    def _remember(self, tree: bytes, entries: dict[bytes, Entry]) -> dict[bytes, Entry]:
-        if len(self._trees) >= SYNC_TREES_CACHED:
-            self._trees.pop(next(iter(self._trees), b""), None)
-        self._trees[tree] = entries
-        return entries
-
-    def _read(self, raw: bytes, kind: ObjectType) -> bytes:
-        with translated("read what is kept"):
-            found, data = self._git.read(pygit2.Oid(raw=raw))
-        if found != kind:
-            raise DamageError(f"The object {raw.hex()} is not a {kind.name.lower()}.")
-        return data
-
-    # --- trees ---
-
-    def at(self, tree: bytes, path: bytes) -> Entry | None:
-        """What a tree has at a path, directories included; the empty path is the tree itself."""
-        entry: Entry | None = Entry(DIRECTORY, tree)
-        for name in path.split(b"/") if path else ():
-            if entry is None or entry.mode != DIRECTORY:
-                return None
-            entry = self.tree(entry.blob).get(name)
-        return entry
-
-    def files(self, tree: bytes, prefix: bytes = b"") -> Iterator[tuple[bytes, Entry]]:
-        """Every file of a tree with its path, before which comes the prefix."""
-        waiting = [(prefix, tree)]
-        while waiting:
-            prefix, tree = waiting.pop()
-            for name, entry in self.tree(tree).items():
-                if entry.mode == DIRECTORY:
-                    waiting.append((prefix + name + b"/", entry.blob))
-                else:
-                    yield prefix + name, entry
-
-    def differences(self, old: bytes, new: bytes) -> dict[bytes, Entry | None]:
-        """What one tree has otherwise than another; it looks only at directories that differ."""
-        found: dict[bytes, Entry | None] = {}
-        waiting = [(b"", old, new)]
-        while waiting:
-            prefix, old, new = waiting.pop()
-            was, now = self.tree(old), self.tree(new)
-            for name in {name for name, _ in was.items() ^ now.items()}:
-                before, after, path = was.get(name), now.get(name), prefix + name
-                folder_was = before is not None and before.mode == DIRECTORY
-                folder_is = after is not None and after.mode == DIRECTORY
-                if folder_was or folder_is:
-                    tree_was = before.blob if before and folder_was else self.empty
-                    waiting.append((path + b"/", tree_was, after.blob if after and folder_is else self.empty))
-                if before is not None and not folder_was:
-                    found[path] = None
-                if after is not None and not folder_is:
-                    found[path] = after
-        return found
-
-    def edited(self, tree: bytes, edits: Changes) -> bytes:
-        """The tree with some files changed; emptied directories go, and removing what is no file does nothing."""
-        return self._edited(tree, edits) or self.empty
-
-    def _edited(self, tree: bytes, edits: Changes) -> bytes | None:
-        entries = dict(self.tree(tree))
-        below: dict[bytes, dict[bytes, Entry | None]] = {}
-        for path, entry in edits.items():
-            name, slash, rest = path.partition(b"/")
-            if slash:
-                below.setdefault(name, {})[rest] = entry
-            elif entry is not None:
-                entries[name] = entry
-            elif name in entries and entries[name].mode != DIRECTORY:
-                del entries[name]
-        for name, inner in below.items():
-            had = entries.get(name)
-            is_folder = had is not None and had.mode == DIRECTORY
-            made = self._edited(had.blob if had and is_folder else self.empty, inner)
-            if made is not None:
-                entries[name] = Entry(DIRECTORY, made)
-            elif is_folder:
-                del entries[name]
-        return self.put_tree(entries) if entries else None
 
     # --- commits ---
 
@@ -261,13 +115,25 @@ class Repository:
 
     def message(self, commit: str) -> str:
         """The first line of its message."""
-        return str(self._commit(commit).message).partition("\n")[0]
+        return self.whole_message(commit).partition("\n")[0]
 
-    def newest_first(self, start: str) -> Iterator[str]:
-        """A commit and all that came before it."""
+    def whole_message(self, commit: str) -> str:
+        """All of its message."""
+        return self._commit(commit).raw_message.decode(errors="replace")
+
+    def newest_first(self, start: str, *, beyond: str | None = None) -> Iterator[str]:
+        """A commit and all that came before it, but for another and what came before that."""
         with translated("read the history"):
-            for commit in self._git.walk(start, SortMode.TOPOLOGICAL | SortMode.TIME):
+            walk = self._git.walk(start, SortMode.TOPOLOGICAL | SortMode.TIME)
+            if beyond is not None:
+                walk.hide(pygit2.Oid(hex=beyond))
+            for commit in walk:
                 yield str(commit.id)
+
+    def apart(self, commit: str, other: str) -> tuple[int, int]:
+        """How many commits one has beyond another, and the other beyond it."""
+        with translated("compare two commits"):
+            return self._git.ahead_behind(pygit2.Oid(hex=commit), pygit2.Oid(hex=other))
 
     def _commit(self, commit: str) -> pygit2.Commit:
         with translated("read a commit"):

@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import time
 import zlib
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import LocalFileError
+from holdall.limits.sync import SYNC_ARRIVAL_DEPTH_MAX, SYNC_ENTRY_BYTES_MAX
 from holdall.stores.git_objects import Objects
 from holdall.sync.ignore import ROSTER, TEMPORARY, Rules, is_reserved
 from holdall.sync.large import TO_STORE
-from holdall.sync.merge import DIRECTORY, Entry, copy_author
-from holdall.sync.reading import CHANGING, UNKNOWN, identified
-from holdall.sync.repository import translated
+from holdall.sync.merge import DIRECTORY, EXECUTABLE, FILE, Entry, copy_author
+from holdall.sync.reading import CHANGING, UNKNOWN, contents, identified
 from holdall.sync.state import Signature, entry_of
+from holdall.sync.trees import blob_id, translated
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from holdall.sync.disk import Disk
     from holdall.sync.large import Large
     from holdall.sync.repository import Repository
     from holdall.sync.state import FileCache
@@ -32,7 +35,10 @@ if TYPE_CHECKING:
 NESTED: Final = "a git repository of its own, which is left alone"
 _ROSTERS: Final = "the place is the roster's"
 
+_TOO_DEEP: Final = f"in more than {SYNC_ARRIVAL_DEPTH_MAX} directories, which no other node takes"
+
 _SLASH: Final = ord("/")
+_NO_BYTES: Final = blob_id(b"")
 
 
 class Scan:
@@ -45,8 +51,7 @@ class Scan:
         cache: What need not be read again.
         top: What is left out before any ignore file is read.
         large: What is known of large files.
-        has_modes: Whether the file system tells programs from other files.
-        folds: Whether names that differ only in case are one name to it.
+        disk: What the file system does.
         lagging: States of files that count as no edits.
         forced: Paths that no ignore file leaves out, nor what stands in the place of their directories.
 
@@ -54,7 +59,7 @@ class Scan:
         edits: What is otherwise than in the tree.
         skipped: What is left alone, and why, by path; a directory's ends with a slash.
         removed: How many of the tree's files are gone.
-        lost: Files of the roster that are gone; that is no edit.
+        lost: Files that are otherwise without anybody's doing, and what is there: of the roster, gone; others, empty.
         stale: Files left over by a crash, which may be deleted.
     """
 
@@ -67,8 +72,7 @@ class Scan:
         cache: FileCache,
         top: Rules,
         large: Large,
-        has_modes: bool,
-        folds: bool,
+        disk: Disk,
         lagging: Mapping[bytes, Sequence[Entry | None]],
         forced: Collection[bytes] = (),
     ) -> None:
@@ -78,11 +82,11 @@ class Scan:
         self._cache = cache
         self._top = top
         self._large = large
-        self._has_modes = has_modes
-        self._folds = folds
+        self._disk = disk
         self._lagging = lagging
         self._forced = {*forced, *(path[:end] for path in forced for end, byte in enumerate(path) if byte == _SLASH)}
         self._waiting: list[tuple[bytes, bytes, Rules, bool]] = []
+        self._started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else 0.0
         self._to_store: set[int] = set()
         """How long the files are that wait to be stored."""
         # Many new files become one pack: each by itself would cost every push.
@@ -90,7 +94,7 @@ class Scan:
         self.edits: dict[bytes, Entry | None] = {}
         self.skipped: dict[bytes, str] = {}
         self.removed = 0
-        self.lost: set[bytes] = set()
+        self.lost: dict[bytes, Entry | None] = {}
         self.stale: list[bytes] = []
 
     def all(self) -> None:
@@ -167,7 +171,7 @@ class Scan:
 
     def _look(self, prefix: bytes, name: bytes) -> os.stat_result | None:
         try:
-            if self._folds and name not in os.listdir(self._root + prefix):
+            if self._disk.folds and name not in os.listdir(self._root + prefix):
                 return None
             return os.lstat(self._root + prefix + name)
         except OSError:
@@ -193,7 +197,9 @@ class Scan:
             self._gone(path, old)
             old = None
         entry = self._entry(path, status, old)
-        if entry is not None:
+        if entry is not None and path not in self._lagging and self._was_emptied(status, old, entry):
+            self.lost[path] = entry
+        elif entry is not None:
             self._note(path, old, entry)
 
     def _folder(
@@ -212,7 +218,15 @@ class Scan:
             only_known = only_known or rules.leave_out(path, name, is_directory=True)
             if only_known and not is_known:
                 return None
+        if not is_known and path.count(b"/") >= SYNC_ARRIVAL_DEPTH_MAX:
+            self.skipped[path] = _TOO_DEEP
+            return None
         return below, old.blob if old is not None and is_known else self._repository.empty, rules, only_known
+
+    def _was_emptied(self, status: os.stat_result, old: Entry | None, entry: Entry) -> bool:
+        """Whether a file has been empty since before the system started: a loss of power does that to new files."""
+        had_bytes = old is not None and old.mode in {FILE, EXECUTABLE} and old.blob != _NO_BYTES
+        return had_bytes and entry.blob == _NO_BYTES and status.st_ctime < self._started
 
     def _gone(self, path: bytes, old: Entry | None) -> None:
         """Notes that what the tree has at a path is not there."""
@@ -248,7 +262,7 @@ class Scan:
         """Whether an edit does not count since it would take away entries of the roster."""
         below = path.removeprefix(ROSTER).split(b"/")
         if new is None and below[:2] == [b"", b"nodes"] and len(below) > 2 and copy_author(path) is None:
-            self.lost.add(path)
+            self.lost[path] = None
             return True
         if new is not None and (below in ([b""], [b"", b"nodes"]) or (below[:2] == [b"", b"nodes"] and len(below) > 3)):
             self.skipped[path] = _ROSTERS
@@ -268,7 +282,7 @@ class Scan:
             except OSError as error:
                 self.skipped[path] = error.strerror or str(error)
                 return None
-        return None if blob is None else entry_of(status, blob, old, has_modes=self._has_modes)
+        return None if blob is None else entry_of(status, blob, old, has_modes=self._disk.has_modes)
 
     def _store(self, data: bytes) -> bytes:
         """Keeps a blob, which is there when the look at the folder has ended; returns its id."""
@@ -281,7 +295,12 @@ class Scan:
         if pointer is not None:
             return self._store(pointer.text)
         read_ns = time.time_ns()
-        found = identified(self._root + path, signature, [old], self._large)
+        found: tuple[bytes, bytes | None] | None
+        if path.startswith(ROSTER) and signature.size_bytes <= SYNC_ENTRY_BYTES_MAX:  # never large: it has to be read
+            whole = contents(self._root + path, signature)
+            found = None if whole is None else (blob_id(whole), whole)
+        else:
+            found = identified(self._root + path, signature, [old], self._large)
         if found is None or found[0] == UNKNOWN:
             self.skipped[path] = CHANGING if found is None else self._large.reason(signature.size_bytes)
             if self.skipped[path] == TO_STORE:

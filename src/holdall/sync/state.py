@@ -23,7 +23,8 @@ from holdall.errors import LocalFileError, OutOfSpaceError, SettingError
 from holdall.limits.snapshot import CLOCK_TICK_NS, COARSE_CLOCK_TICK_NS
 from holdall.limits.sync import SYNC_FILE_BYTES_MAX
 from holdall.sync.merge import EXECUTABLE, FILE, SYMLINK, Entry
-from holdall.sync.repository import NODE, blob_id
+from holdall.sync.repository import NODE
+from holdall.sync.trees import blob_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

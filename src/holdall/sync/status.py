@@ -15,8 +15,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Final
 
-import pygit2
-
 from holdall.limits.sync import SYNC_DAEMON_SECONDS_MAX
 from holdall.sync import left_out, transport
 from holdall.sync.brake import Brake, Root
@@ -268,7 +266,6 @@ class _View:
 
     def __init__(self, cluster: Cluster, head: str, stale_seconds: float) -> None:
         self._repository = cluster.folder.repository
-        self._graph = pygit2.Repository(self._repository.path)
         self._role = cluster.me.role
         self._head = head
         self._stale_ns = stale_seconds * _SECOND_NS
@@ -312,7 +309,7 @@ class _View:
     def _apart(self, theirs: str) -> tuple[int | None, int | None]:
         if not theirs or not self._head or not self._repository.known(theirs):
             return None, None
-        return self._graph.ahead_behind(pygit2.Oid(hex=self._head), pygit2.Oid(hex=theirs))
+        return self._repository.apart(self._head, theirs)
 
     def _waits_since_ns(self) -> int:
         """When main moved last, by the clock of this host; that of the commit's node may be another."""

@@ -38,7 +38,7 @@ class Teller:
         done = ["committed"] if outcome.committed else []
         done += [f"merged {', '.join(outcome.merged)}"] if outcome.merged else []
         done += [f"changed {len(outcome.applied)} files"] if outcome.applied else []
-        done += [f"put back {len(outcome.put_back)} files of the roster"] if outcome.put_back else []
+        done += [f"put back {len(outcome.put_back)} files"] if outcome.put_back else []
         if done and outcome.head is not None:
             self._say(f"{outcome.head[:12]}: {', '.join(done)}.")
         for conflict in outcome.conflicts:

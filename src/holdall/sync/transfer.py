@@ -77,8 +77,7 @@ class Mover:
         self._gives = gives
         self._say = say
         self._tell = tell
-        self._repository = Repository(folder.git_dir)
-        self._large = Large(folder.git_dir)
+        self._large = Large(Repository(folder.git_dir))  # of its own: it may be used on another thread
         self._error = ""
         self._failed: dict[bytes, str] = {}
         self._stopping = False
@@ -125,7 +124,7 @@ class Mover:
         return bool(self._large.store and self._large.ledger.known) and not 0 <= since < SYNC_KEPT_SECONDS
 
     def _lacking(self) -> dict[Pointer, list[bytes]]:
-        wanted = self._large.wanted(self._repository)
+        wanted = self._large.wanted()
         return {pointer: paths for pointer, paths in wanted.items() if not self._large.has(pointer)}
 
     @contextmanager
@@ -144,7 +143,7 @@ class Mover:
 
     def _drop_others(self) -> None:
         """Removes what has come and is not wanted any more."""
-        wanted = {pointer.address.hex() for pointer in self._large.wanted(self._repository)}
+        wanted = {pointer.address.hex() for pointer in self._large.wanted()}
         with suppress(FileNotFoundError), os.scandir(self._own / "staged") as listing:
             for entry in listing:
                 if entry.name.partition(".")[0] not in wanted:

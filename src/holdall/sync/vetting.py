@@ -7,12 +7,9 @@ billion files; so each tree is counted once, however often it is named, and what
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-import pygit2
-
-from holdall.errors import DamageError, TooLargeError, TreeError
+from holdall.errors import DamageError, StoreError, TooLargeError, TreeError
 from holdall.limits import MIB
 from holdall.limits.sync import SYNC_ARRIVAL_DEPTH_MAX, SYNC_ARRIVAL_FILE_BYTES_MAX, SYNC_ARRIVAL_PATHS_MAX
 from holdall.sync.merge import DIRECTORY, EXECUTABLE, FILE, SYMLINK
@@ -36,10 +33,6 @@ class Arrival:
         self._repository = repository
         self._room_bytes = room_bytes
         self._counted: dict[bytes, tuple[int, int]] = {}
-
-    @cached_property
-    def _objects(self) -> pygit2.Odb:  # most rounds have nothing to look at
-        return pygit2.Repository(self._repository.path).odb
 
     def check(self, old: bytes, new: bytes) -> None:
         """Looks at everything that the new tree has and the old one does not.
@@ -92,6 +85,6 @@ class Arrival:
 
     def _size_bytes(self, object_id: bytes) -> int:
         try:
-            return self._objects.read_header(pygit2.Oid(raw=object_id))[1]
-        except (KeyError, pygit2.GitError) as error:
+            return self._repository.size_bytes(object_id)
+        except (DamageError, StoreError) as error:
             raise DamageError(f"What came lacks the object {object_id.hex()}.") from error

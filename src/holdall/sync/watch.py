@@ -57,7 +57,7 @@ _GONE: Final = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
 class Inotify:
-    """The watching of one folder, without directories of which nothing is taken: ignored ones, other repositories.
+    """The watching of one folder, without directories of which nothing is taken: ignored ones, those in repositories.
 
     Args:
         root: The folder.
@@ -125,6 +125,9 @@ class Inotify:
             self._paths.pop(watch, None)
             return False
         folder = self._paths.get(watch)
+        if folder and name == b".git" and mask & _WENT:
+            self._add(folder)
+            hints.add(folder)
         if folder is None or is_reserved(name):
             return folder == b"" and bool(mask & (_DELETE_SELF | _MOVE_SELF | _UNMOUNT))
         path = folder + b"/" + name if folder else name
@@ -161,7 +164,10 @@ class Inotify:
             rules = Rules.top(self._exclude)
             names = path.split(b"/") if path else []
             for depth in range(len(names)):
-                rules = rules.enter(self._root, b"".join(name + b"/" for name in names[:depth]))
+                above = b"".join(name + b"/" for name in names[:depth])
+                if above and os.path.lexists(self._root + above + b".git"):
+                    return
+                rules = rules.enter(self._root, above)
             if path and self._is_left_out(path, rules):
                 return
         except LocalFileError:
@@ -169,6 +175,7 @@ class Inotify:
         waiting = [(path, rules)]
         while waiting:
             path, rules = waiting.pop()
+            is_nested = path != b"" and os.path.lexists(self._root + path + b"/.git")
             watch = self._libc.inotify_add_watch(self._fd, self._root + path, _WANTED)
             if watch < 0:
                 code = ctypes.get_errno()
@@ -178,7 +185,8 @@ class Inotify:
                     return
                 continue
             self._paths[watch] = path
-            waiting += self._below(path, rules)
+            if not is_nested:  # of a repository, only the end is of interest
+                waiting += self._below(path, rules)
 
     def _below(self, path: bytes, rules: Rules) -> Iterator[tuple[bytes, Rules]]:
         """The directories in a directory that are to be watched."""
@@ -193,7 +201,7 @@ class Inotify:
 
     def _is_left_out(self, path: bytes, rules: Rules) -> bool:
         name = path.rpartition(b"/")[2]
-        if is_reserved(name) or os.path.lexists(self._root + path + b"/.git"):
+        if is_reserved(name):
             return True
         if not rules.leave_out(path, name, is_directory=True):
             return False
