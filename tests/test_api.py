@@ -118,6 +118,16 @@ def test_a_slot_is_used_by_its_key(store: SyncStore) -> None:
     assert store.slot("clé").address == store.slot("clé".encode()).address == Address.of("clé".encode())
 
 
+def test_a_store_within_a_tree_is_no_part_of_it_and_stays(tree: Path) -> None:
+    with holdall.open(tree / "store") as store:
+        first, again = store.commit(tree), store.commit(tree)
+        (tree / "extra").touch()
+        report = store.checkout(again.address, tree, replace=True, delete=True)
+
+        assert (first.address, report.deleted) == (again.address, 1)
+        assert store.verify_commit(again.address).entries == again.report.entries
+
+
 def test_a_tree_is_committed_compared_restored_and_verified(store: SyncStore, tree: Path, tmp_path: Path) -> None:
     seen: list[int] = []
     first, report = store.commit(tree, on_progress=lambda report: seen.append(report.size_bytes))

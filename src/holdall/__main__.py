@@ -1,8 +1,6 @@
 """`python -m holdall`, the same as `holdall`."""
 
-import sys
-
-from holdall.cli.main import main
+from holdall.cli.main import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -16,7 +16,7 @@ from holdall.bridge import LoopThread
 from holdall.errors import UsageError
 from holdall.stores.base import WHOLE, missing
 from holdall.stores.opening import open_store
-from holdall.sync_parts import Commit, SyncParts, address_of, name_of, slot_of
+from holdall.sync_parts import Commit, SyncParts, address_of, left_out, name_of, slot_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -170,7 +170,7 @@ class SyncStore:
         from holdall.snapshot.commit_directory import CommitOptions, commit_directory  # noqa: PLC0415 - slow to import
 
         options = CommitOptions(
-            exclude=exclude,
+            exclude=left_out(self.url, directory, exclude),
             no_ignore=no_ignore,
             one_file_system=one_file_system,
             preserve=preserve,
@@ -213,7 +213,8 @@ class SyncStore:
             raise UsageError("paths= takes a list of paths.")
         where = os.fspath(directory)
         wanted = [os.fsencode(path) for path in paths]
-        wish = Wish(directory=where, paths=wanted, replace=replace, delete=delete, dry_run=dry_run)
+        spared = left_out(self.url, where) if delete else ()
+        wish = Wish(directory=where, paths=wanted, replace=replace, delete=delete, spared=spared, dry_run=dry_run)
 
         async def work() -> CheckoutReport:
             async with await open_commit(self._store, address_of(address)) as reader:

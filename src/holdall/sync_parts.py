@@ -13,9 +13,10 @@ from holdall.core.address import Address
 from holdall.errors import AddressError, DamageError, KindError, LocalFileError, UsageError
 from holdall.limits import CHUNK_BYTES
 from holdall.stores.base import ABSENT, ALWAYS, IfVersion, Kind
+from holdall.stores.opening import directory_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Sequence
 
     from _typeshed import WriteableBuffer
 
@@ -162,6 +163,20 @@ def address_of(where: Address | str) -> Address:
     if isinstance(where, str):
         return Address.parse_text(where)
     raise AddressError(f"{type(where).__name__} is not an address.")
+
+
+def left_out(url: str, directory: Path, exclude: Sequence[str] = ()) -> Sequence[str]:
+    """What is no part of a tree: `exclude`, and the store and the caches where they lie in it.
+
+    Raises:
+        UsageError: The tree is one of these itself.
+    """
+    from holdall.snapshot.commit_directory import cache_folder  # noqa: PLC0415 - slow to import
+    from holdall.snapshot.ignore import own_places  # noqa: PLC0415 - as above
+
+    path = directory_of(url)
+    places = {cache_folder(): "the directory of caches"} | ({} if path is None else {path: "the store"})
+    return exclude if isinstance(exclude, str) else (*own_places(os.fspath(directory), places), *exclude)
 
 
 def name_of(url: Path) -> str:

@@ -103,7 +103,27 @@ def test_what_is_there_is_replaced_and_deleted_only_when_asked_to(holdall: Holda
     assert same(Path("out"), tree)
 
 
-@pytest.mark.parametrize("words", [["--jobs", "0"], ["--jobs", "1000"], ["--path", "../x"]])
+def test_what_holdall_needs_is_never_deleted(
+    holdall: Holdall, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store that a commit is restored from, the default one, the secrets."""
+    home, store = tmp_path / "home", tmp_path / "home" / "sub" / "a store"
+    for variable, folder in {"HOME": "", "XDG_CACHE_HOME": "cache", "XDG_CONFIG_HOME": "etc"}.items():
+        monkeypatch.setenv(variable, str(home / folder))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
+    commit = holdall("commit", tree, "--to", store, "--ref", "name", "--quiet").line
+    holdall("commit", tree, "--quiet")
+    (home / "extra").touch()
+    done = holdall("checkout", commit, home, "--from", store, "--overwrite", "--delete")
+
+    assert done.code == 0
+    assert not (home / "extra").exists()
+    assert holdall("verify", commit, "--from", store).code == holdall("log", "name", "--from", store).code == 0
+    assert holdall("verify", commit).code == 0
+    assert holdall("checkout", commit, store, "--from", store, "--delete").code == 2
+
+
+@pytest.mark.parametrize("words", [["--jobs", "0"], ["--jobs", "1000"], ["--path", "../x"], ["--path", ""]])
 def test_what_cannot_be_meant_is_wrong_use(holdall: Holdall, commit: str, words: list[str]) -> None:
     assert holdall("checkout", commit, "out", *words).code == 2
     assert holdall("checkout", commit, "").code == 2
@@ -245,6 +265,6 @@ def test_verify_of_a_damaged_commit_names_the_blob_and_the_files(
     aside = holdall("verify", commit, "--quarantine", "--json")
 
     assert (found.code, found.lines) == (4, [first.path])
-    assert found.err == "holdall: 2 files cannot be restored: 'a', 'run'.\n"
+    assert found.err == (f"holdall: {commit} is damaged in 1 blob.\nholdall: 2 files cannot be restored: 'a', 'run'.\n")
     assert [json.loads(line).get("set_aside") for line in aside.lines] == [True, None]
     assert not path.exists()

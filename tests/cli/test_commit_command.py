@@ -75,6 +75,25 @@ def test_what_is_left_out_is_what_was_asked_for(tmp_path: Path, tree: Path, hold
     assert entries("--exclude", "/src/") == 2
 
 
+def test_a_store_and_caches_within_the_tree_are_no_part_of_it(
+    tree: Path, holdall: Holdall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each commit would hold all earlier ones, and never have the same address again."""
+    alone = holdall("commit", tree, "--store", tree.parent / "store").line
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tree / "cache"))
+    store = tree / "src" / "[store]"
+    (tree / "cache").mkdir()
+    (tree / "cache" / "other").touch()
+    with_cache = holdall("commit", tree, "--store", store, "--no-ignore")
+    again = holdall("commit", tree, "--store", store, "--no-ignore")
+
+    assert (again.line, again.code) == (with_cache.line, 0)
+    assert "holdall writes there: /src/\\[store]/, /cache/holdall/" in again.err
+    assert holdall("compare", alone, again.line, "--store", store, "--store", tree.parent / "store").lines == [
+        *("A .git", "A .git/HEAD", "A a.log", "A cache", "A cache/other"),
+    ]
+
+
 def test_the_printed_lines_fetch_and_run_it(tmp_path: Path, tree: Path, holdall: Holdall) -> None:
     need_tool("curl")
     need_tool("zstd")
@@ -136,6 +155,7 @@ def test_two_who_commit_at_once_both_leave_their_entry(
     ("words", "code", "said"),
     [
         (["nothere"], 2, "cannot be read as a directory"),
+        ([""], 2, "no name"),
         ([".", "--message", "without a ref"], 2, "--message goes with --ref"),
         ([".", "--codec", "lzma"], 2, "codec"),
         ([".", "--store", "http://127.0.0.1:{port}"], 6, "does not accept connections"),

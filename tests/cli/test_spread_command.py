@@ -236,6 +236,17 @@ def test_the_next_commit_brings_a_mirror_up_to_date(holdall: Holdall, home: Path
     assert same(tree, home / "again")
 
 
+def test_another_secret_repairs_nothing_and_says_so(holdall: Holdall, home: Path, tmp_path: Path) -> None:
+    places = [str(home / name) for name in ("one", "two", "three")]
+    for name in ("mine", "other"):
+        holdall("store", "add", name, *places, "--spread", "shares")
+    holdall("commit", tree_at(tmp_path / "tree", KIB), "--to", "mine")
+    mine, other = holdall("verify", "mine", "--repair"), holdall("verify", "other", "--repair")
+
+    assert (mine.code, other.code) == (0, 5)
+    assert "stored with another secret" in other.err
+
+
 def test_an_encrypted_mirror_repairs_what_one_member_changed(holdall: Holdall, home: Path, tmp_path: Path) -> None:
     tree = tree_at(tmp_path / "tree", 300 * KIB, text=True)
     with providers(tmp_path, 2) as servers:

@@ -108,6 +108,18 @@ def test_a_reader_that_leaves_early_makes_no_noise(env: dict[str, str]) -> None:
     assert (code, err) == (141, b"")
 
 
+@pytest.mark.parametrize("words", [("ls",), ("ls", "-l")])
+def test_a_listing_that_is_not_read_to_its_end_makes_no_noise(env: dict[str, str], words: tuple[str, ...]) -> None:
+    for text in (b"one", b"two"):
+        run_cli("put", input=text, env=env)
+    read, write = os.pipe()
+    os.close(read)
+    listed = subprocess.run([*HOLDALL, *words], stdout=write, stderr=subprocess.PIPE, env=env, check=False)
+    os.close(write)
+
+    assert (listed.returncode, listed.stderr) == (141, b"")
+
+
 def test_an_output_that_is_full_is_said(env: dict[str, str]) -> None:
     address = run_cli("put", input=b"hello\n", env=env).stdout.decode().strip()
 

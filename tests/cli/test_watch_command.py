@@ -217,6 +217,7 @@ def test_wrong_use_is_refused(
     result = holdall("watch", tree, *to, *words)
 
     assert (result.code, sentence in result.err) == (2, True)
+    assert holdall("watch", "", "--to", "./store").code == 2
 
 
 def test_a_tree_that_was_never_there_is_not_waited_for(holdall: Holdall, tmp_path: Path) -> None:

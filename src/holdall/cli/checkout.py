@@ -12,6 +12,7 @@ from holdall.cli.progress import Progress
 from holdall.core.address import Address
 from holdall.errors import UsageError
 from holdall.limits.snapshot import STORE_JOBS_MAX
+from holdall.stores.opening import default_directory
 
 if TYPE_CHECKING:
     from holdall.snapshot.checkout import Report, Wish
@@ -45,8 +46,8 @@ def checkout(
         directory: Where to; by default a new directory named by the first 12 digits of the address.
         path: Restore only this file or directory of the commit; may be given several times.
         overwrite: Replace what differs from the commit.
-        delete: Delete what the commit does not have. What `holdall commit` would leave out, such as .git and what
-            .gitignore names, is kept.
+        delete: Delete what the commit does not have. What `holdall commit` would leave out, such as .git, what
+            .gitignore names and the store, is kept, and holdall's configuration.
         dry_run: Change nothing; print what would be added (A), replaced (M) and deleted (D).
         jobs: Threads that unpack and compare; by default one per processor.
         common: The options of every command.
@@ -56,7 +57,10 @@ def checkout(
         raise UsageError(f"--jobs is between 1 and {STORE_JOBS_MAX}.")
     if directory == "" or "\0" in (directory or ""):
         raise UsageError("The directory has no name.")
+    if "" in path:
+        raise UsageError("--path has no name; without it, all is restored.")
     where = commit.hex()[:_NAME_CHARS] if directory is None else os.path.expanduser(directory)
+    spared = _own(where, common) if delete else []
 
     async def work(store: "Store") -> int:
         from holdall.snapshot.checkout import Wish  # noqa: PLC0415 - with the parser's, its imports would be too slow
@@ -66,12 +70,31 @@ def checkout(
             paths=[os.fsencode(one) for one in path],
             replace=overwrite,
             delete=delete,
+            spared=spared,
             dry_run=dry_run,
             threads=jobs,
         )
         return await _restore(store, commit, wish, common)
 
     return with_store(common, work)
+
+
+def _own(directory: str, common: Common) -> list[str]:
+    """Patterns of what holdall needs, the store itself and its secrets among it, where that lies in a directory.
+
+    Raises:
+        UsageError: The directory is such a place itself.
+    """
+    from holdall.cli.profiles import configuration  # noqa: PLC0415 - to delete only
+    from holdall.snapshot.commit_directory import cache_folder  # noqa: PLC0415 - as above
+    from holdall.snapshot.ignore import own_places  # noqa: PLC0415 - as above
+
+    places = {
+        cache_folder(): "the directory of caches",
+        configuration(): "holdall's configuration",
+        default_directory(): "the default store",
+    }
+    return own_places(directory, places | common.place().directories)
 
 
 async def _restore(store: "Store", commit: Address, wish: "Wish", common: Common) -> int:

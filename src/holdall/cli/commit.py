@@ -58,17 +58,21 @@ def commit(
     """
     if message and ref is None:
         raise UsageError("--message goes with --ref.")
-    root = os.path.expanduser(directory)
+    root = root_of(directory)
     place = common.place()
     if encrypt:
         _check_sealed(place)
 
     async def work(store: "Store") -> int:
-        from holdall.snapshot.commit_directory import CommitOptions  # noqa: PLC0415 - slow to import
+        from holdall.snapshot.commit_directory import CommitOptions, cache_folder  # noqa: PLC0415 - slow to import
+        from holdall.snapshot.ignore import own_places  # noqa: PLC0415 - as above
 
+        own = own_places(root, place.directories | {cache_folder(): "the directory of caches"})
+        if own and not common.quiet and not common.json:
+            output.note(f"Left out, since holdall writes there: {', '.join(own)}")
         slot = None if ref is None else slot_of_ref(ref, message, common)  # what is wrong with it is said beforehand
         options = CommitOptions(
-            exclude=exclude,
+            exclude=(*own, *exclude),
             no_ignore=no_ignore,
             one_file_system=one_file_system,
             preserve=preserve,
@@ -116,6 +120,17 @@ def _show_run_lines(place: "Place", address: "Address", codec: str, depth: int, 
         output.line(text)
     if place.is_sealed:
         output.note(NEEDS_HOLDALL.format(place.name))
+
+
+def root_of(directory: str) -> str:
+    """The tree that was named.
+
+    Raises:
+        UsageError: Nothing was: not the current directory, but a variable that was not set.
+    """
+    if not directory:
+        raise UsageError("The directory has no name.")
+    return os.path.expanduser(directory)
 
 
 def slot_of_ref(ref: str, message: str, common: Common) -> "Address":

@@ -1,30 +1,31 @@
 """The commands of gtfc, where this came from: each is `holdall sync` and the word after the dash."""
 
 import sys
+from typing import NoReturn
 
-from holdall.cli.main import main
+from holdall.cli.main import program
 
 
-def bootstrap() -> int:
+def bootstrap() -> NoReturn:
     """`gtfc-bootstrap`."""
-    return main(["sync", "bootstrap", *sys.argv[1:]])
+    program(["sync", "bootstrap", *sys.argv[1:]])
 
 
-def join() -> int:
+def join() -> NoReturn:
     """`gtfc-join`."""
-    return main(["sync", "join", *sys.argv[1:]])
+    program(["sync", "join", *sys.argv[1:]])
 
 
-def push() -> int:
+def push() -> NoReturn:
     """`gtfc-push`."""
-    return main(["sync", "push", *sys.argv[1:]])
+    program(["sync", "push", *sys.argv[1:]])
 
 
-def pull() -> int:
+def pull() -> NoReturn:
     """`gtfc-pull`."""
-    return main(["sync", "pull", *sys.argv[1:]])
+    program(["sync", "pull", *sys.argv[1:]])
 
 
-def watch() -> int:
+def watch() -> NoReturn:
     """`gtfc-watch`."""
-    return main(["sync", "watch", *sys.argv[1:]])
+    program(["sync", "watch", *sys.argv[1:]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
@@ -72,6 +71,8 @@ def _plain(text: Any) -> str:
 
 
 def _width() -> int:
+    import shutil  # noqa: PLC0415 - slow to import, and needed for help pages only
+
     return min(_WIDTH_MAX, shutil.get_terminal_size().columns)
 
 

@@ -78,6 +78,11 @@ class Place:
         return len(self.stores) - (self.needed or 0) if self.spread == "shares" else 0
 
     @property
+    def directories(self) -> dict[str, str]:
+        """Its members that are directories, for `own_places`."""
+        return {path: "the store" for member in self.stores if (path := directory_of(member.url)) is not None}
+
+    @property
     def words(self) -> str:
         """What names it on a command line, without any key."""
         if self.name is not None:
@@ -103,6 +108,13 @@ class _Text:
 
     holdall_profiles: int
     profiles: tuple[Place, ...]
+
+
+def configuration() -> str:
+    """The directory of profiles and secrets."""
+    from platformdirs import user_config_dir  # noqa: PLC0415 - slow to import
+
+    return user_config_dir("holdall", appauthor=False)
 
 
 def is_name(word: str) -> bool:
@@ -279,9 +291,7 @@ def remove(name: str) -> None:
 
 
 def _folder() -> str:
-    from platformdirs import user_config_dir  # noqa: PLC0415 - slow to import
-
-    return os.path.join(user_config_dir("holdall", appauthor=False), "stores")
+    return os.path.join(configuration(), "stores")
 
 
 def _sync(folder: str) -> None:

@@ -17,7 +17,15 @@ from holdall.cli.options import FROM_DEFAULTS, Common, CommonFrom, with_place
 from holdall.cli.progress import Progress
 from holdall.core.address import SUFFIX, Address
 from holdall.core.units import format_size
-from holdall.errors import AddressError, DamageError, HoldallError, NotFoundError, UnreachableError, UsageError
+from holdall.errors import (
+    AddressError,
+    DamageError,
+    HoldallError,
+    NotFoundError,
+    SecretError,
+    UnreachableError,
+    UsageError,
+)
 from holdall.limits.snapshot import STORE_JOBS, STORE_JOBS_MAX
 from holdall.stores.base import Kind
 
@@ -233,6 +241,8 @@ async def _outcomes(
             async with aclosing(store.repair_all()) as repairs:  # type: ignore[type-var]
                 async for done in repairs:
                     yield done.members if done.error is None else trouble_with(done.address, done.error).error
+        except SecretError:
+            raise
         except HoldallError as error:
             yield error
         return

@@ -65,19 +65,20 @@ async def verify_commit(
         HoldallError: As `CommitVerification.troubles`.
     """
     run = CommitVerification(store, address, count=progress.add, expect=progress.expect)
-    code = DONE
+    code, damaged = DONE, 0
     async with aclosing(run.troubles()) as troubles:
         async for found in troubles:
             trouble = found
             if trouble.is_damage and quarantine:
                 trouble = replace(trouble, set_aside=await set_aside(store, trouble))
             show(trouble)
+            damaged += trouble.is_damage
             code = DAMAGED if trouble.is_damage else code or code_of(trouble.error)
-    _tell(address, run.report, common, whole=not code)
+    _tell(address, run.report, common, whole=not code, damaged=damaged)
     return code
 
 
-def _tell(address: Address, report: CommitReport, common: Common, *, whole: bool) -> None:
+def _tell(address: Address, report: CommitReport, common: Common, *, whole: bool, damaged: int) -> None:
     if common.json:
         output.document(
             {
@@ -90,6 +91,8 @@ def _tell(address: Address, report: CommitReport, common: Common, *, whole: bool
             }
         )
         return
+    if damaged and not common.quiet:
+        output.note(f"{address} is damaged in {output.count(damaged, 'blob')}.")
     if report.lost:
         files = output.count(report.lost_count, "file")
         output.note(f"{files} cannot be restored: {named(report.lost, report.lost_count)}.")

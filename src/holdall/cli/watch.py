@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from holdall.cli import output
-from holdall.cli.commit import described, record_commit, slot_of_ref
+from holdall.cli.commit import described, record_commit, root_of, slot_of_ref
 from holdall.cli.exit_codes import DONE
 from holdall.cli.options import TO_DEFAULTS, Common, CommonTo
 from holdall.core.units import SECOND_NS, format_size, parse_duration_ns
 from holdall.errors import NotFoundError, UsageError
-from holdall.stores.opening import directory_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -62,16 +61,16 @@ def watch(
     import signal  # noqa: PLC0415 - as above
 
     from holdall.snapshot.commit_directory import CommitOptions, cache_folder  # noqa: PLC0415 - as above
-    from holdall.snapshot.watch import Pace, Watcher, own_places  # noqa: PLC0415 - as above
+    from holdall.snapshot.ignore import own_places  # noqa: PLC0415 - as above
+    from holdall.snapshot.watch import Pace, Watcher  # noqa: PLC0415 - as above
 
     pace = Pace(settle_seconds=_seconds(settle), every_seconds=_seconds(every))
-    root = os.path.abspath(os.path.expanduser(directory))
+    root = os.path.abspath(root_of(directory))
     place = common.place()
     if encrypt and not place.is_sealed:
         raise UsageError("The store is not encrypted.", hint="Name the profile of one that is: see holdall store add.")
     slot = None if ref is None else slot_of_ref(ref, "", common)
-    stores = {path: "the store" for member in place.stores if (path := directory_of(member.url)) is not None}
-    own = own_places(root, stores | {cache_folder(): "the directory of caches"})
+    own = own_places(root, place.directories | {cache_folder(): "the directory of caches"})
     if own and not common.quiet:
         output.note(f"Left out, since holdall writes there: {', '.join(own)}")
     options = CommitOptions(

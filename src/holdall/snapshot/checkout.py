@@ -49,6 +49,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
         paths: What of it; without any, everything.
         replace: Whether to replace what differs.
         delete: Whether to delete what the commit does not have.
+        spared: Patterns of what is never deleted, written as in `.gitignore`.
         dry_run: Whether only to plan.
         threads: How many compare files; None for one per processor.
     """
@@ -57,6 +58,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     paths: Sequence[bytes] = ()
     replace: bool = False
     delete: bool = False
+    spared: Sequence[str] = ()
     dry_run: bool = False
     threads: int | None = None
 
@@ -135,7 +137,7 @@ async def _plan(
     if there and wish.delete and not target.fresh:
         from holdall.snapshot.extras import present  # noqa: PLC0415 - nothing else needs the walk
 
-        extras = present(target.path)
+        extras = present(target.path, wish.spared)
     planner = Planner(
         reader,
         selection,

@@ -74,9 +74,10 @@ class Layout(Generic[_T]):
         while done < size_bytes:
             first, stop = self._offsets[number], min(self._offsets[number + 1], at + size_bytes)
             if stop > at + done:  # a chunk may be empty
-                if self._batch.chunk not in {None, number}:
-                    yield from self.finish()
-                self._batch = self._batch._replace(chunk=number)
+                if self._batch.chunk != number:
+                    if self._batch.chunk is not None:
+                        yield from self.finish()
+                    self._batch = Batch(number, self._batch.steps)
                 self._batch.steps.append(Step(item, at + done - first, stop - first, done))
                 done = stop - at
             number += 1

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from holdall.errors import ChangedError, HoldallError, LocalFileError, StoreError, UsageError
+from holdall.errors import ChangedError, HoldallError, LocalFileError, StoreError
 from holdall.limits.snapshot import (
     WATCH_BLIND_SECONDS,
     WATCH_EVERY_SECONDS,
@@ -323,24 +323,3 @@ class _Place:
         self._identity = status.st_dev, status.st_ino
         self.turn += 1
         self._mounted = os.path.ismount(self._root)
-
-
-def own_places(root: str, places: dict[str, str]) -> list[str]:
-    """Patterns that leave out what a commit itself writes to, where that lies in the tree.
-
-    Args:
-        root: The tree.
-        places: Directories, and what each is called where it is the tree itself.
-
-    Raises:
-        UsageError: One is the tree itself.
-    """
-    found = []
-    real = os.path.realpath(root)
-    for place, called in places.items():
-        inner = os.path.relpath(os.path.realpath(place), real)
-        if inner == os.curdir:
-            raise UsageError(f"The tree is {called} itself.")
-        if inner.split(os.sep, 1)[0] != os.pardir:
-            found.append("/" + "".join(f"\\{letter}" if letter in "\\*?[ " else letter for letter in inner) + "/")
-    return found

@@ -119,5 +119,6 @@ async def looks(store: Blobs, addresses: list[Address]) -> list[Info | None]:
 
 
 async def _of_entries(store: Blobs) -> AsyncIterator[Address]:
-    async for info in store.entries():
-        yield info.address
+    async with aclosing(store.entries()) as infos:  # type: ignore[type-var]
+        async for info in infos:
+            yield info.address

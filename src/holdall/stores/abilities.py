@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from holdall.stores.base import ALWAYS, WHOLE, Kind
@@ -58,11 +59,13 @@ async def addresses(store: Blobs) -> AsyncIterator[Address]:
         StoreError: See `holdall.stores.base`.
     """
     if isinstance(store, AddressListing):
-        async for address in store.addresses():
-            yield address
+        async with aclosing(store.addresses()) as found:  # type: ignore[type-var]
+            async for address in found:
+                yield address
         return
-    async for info in store.entries():
-        yield info.address
+    async with aclosing(store.entries()) as infos:  # type: ignore[type-var]
+        async for info in infos:
+            yield info.address
 
 
 class Spooled(Protocol):

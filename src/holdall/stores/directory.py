@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
@@ -162,11 +162,12 @@ class DirectoryStore:
 
     async def entries(self) -> AsyncIterator[Info]:
         """Yields every entry, newest use first; see `Blobs.entries`."""
-        async for address in self.addresses():
-            try:
-                yield await self.stat(address, use=False)
-            except NotFoundError:
-                continue
+        async with aclosing(self.addresses()) as found:  # type: ignore[type-var]
+            async for address in found:
+                try:
+                    yield await self.stat(address, use=False)
+                except NotFoundError:
+                    continue
 
     async def addresses(self) -> AsyncIterator[Address]:
         """Yields the address of every entry in the order of `entries`, at less cost.
@@ -180,7 +181,10 @@ class DirectoryStore:
                 for address in batch:
                     yield address
         finally:
-            await self._run(found.close)
+            try:
+                await self._run(found.close)
+            except RuntimeError:  # the store was closed first: nothing of it runs any more
+                found.close()
 
     async def missing(self, addresses: Iterable[Address]) -> list[Address]:
         """Which of `addresses` are not here; see `BatchExistence.missing`."""

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import threading
 import time
 from collections import Counter
@@ -257,7 +256,7 @@ class Journal:
 
     def _begin_epoch(self, epoch: int) -> None:
         """Starts on the other segment; the caller holds the journal's lock and has seen that it is retired."""
-        header = encode_segment_header(secrets.token_bytes(NONCE_BYTES), epoch)
+        header = encode_segment_header(os.urandom(NONCE_BYTES), epoch)
         self._disk.write(self._fd, header, epoch % 2 * self._segment_bytes)
         self._words[EPOCH_WORD] = epoch
         self._words[TAIL_WORD] = JOURNAL_BLOCK_BYTES

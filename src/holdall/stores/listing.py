@@ -9,7 +9,6 @@ import heapq
 import itertools
 import os
 import struct
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,6 +37,8 @@ def newest_first(path: str) -> Generator[Address, None, None]:
     Raises:
         OSError: The directory cannot be read.
     """
+    import tempfile  # noqa: PLC0415 - slow to import, and most who open a directory list nothing
+
     rows: list[bytes] = []
     with tempfile.TemporaryFile(prefix="holdall-listing-") as runs:
         ends = [0]

@@ -141,13 +141,15 @@ class Repairer:
 
         Raises:
             AccessError: A member does not list itself to this caller.
+            SecretError: All that is there was stored with other secrets.
             StoreError: A member does not list itself now.
         """
-        complete = True
+        complete, anything = True, False
         for member in self._finder.members:
             async for head, _ in heads_of(member, self._finder):
                 if member.index != FIRST and await self._is_listed_by_first(head.address):
                     continue  # it was its turn already
+                anything = True
                 try:
                     names = await self.repair(head.address)
                 except NotFoundError:
@@ -157,6 +159,8 @@ class Repairer:
                     yield Repair(head.address, [], error)
                     continue
                 yield Repair(head.address, names)
+        if not anything:
+            await self._finder.labels.check_secret()
         if complete:
             for member in await self._finder.labels.lost():
                 await self._finder.labels.label(member)
