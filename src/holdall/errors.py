@@ -266,10 +266,15 @@ class TooLargeError(StoreError):
 
 
 class BusyError(StoreError):
-    """The store has run out of descriptors, memory or places for now."""
+    """The store has run out of descriptors, memory or places for now.
+
+    Attributes:
+        retry_seconds: How long it wants to be left alone; 0 where it does not say.
+    """
 
     slug = "busy"
     default_hint = "Try again shortly."
+    retry_seconds = 0.0
 
 
 class UnreachableError(StoreError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,7 @@ SLOT = "/" + "5a" * 32 + ".tig"
 NOWHERE = "/" + "00" * 32 + ".tig"
 BLOB = b"a blob that is there"
 PATH = path_of(BLOB)
+SMALL = random.Random(7).randbytes(60_000)
 LARGE = random.Random(8).randbytes(8 * MIB)
 
 
@@ -38,8 +40,8 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with little patience."""
     times = ("--header-timeout", "600ms", "--stall-timeout", "600ms", "--idle-timeout", "1s")
     with running_server(tmp_path_factory.mktemp("hasty") / "data", "--quiet", *times, durable=True) as found:
-        assert ask(found.port, request("PUT", "/", BLOB), "PUT").status == 200
-        assert ask(found.port, request("PUT", "/", LARGE), "PUT").status == 200
+        for data in (BLOB, SMALL, LARGE):
+            assert ask(found.port, request("PUT", "/", data), "PUT").status == 200
         yield found
 
 
@@ -308,12 +310,14 @@ def test_a_client_that_drips_is_given_up(hasty: Server, start: bytes) -> None:
     assert_silent(hasty)
 
 
-@pytest.mark.parametrize("target", [path_of(LARGE), f"{path_of(LARGE)}?chtimes=0"])
-def test_a_reader_that_stops_is_given_up(hasty: Server, target: str) -> None:
-    with Wire(hasty.port, receive_bytes=4096) as wire:
-        wire.send(request("GET", target))
-        wait_until(wire.has_answer, "the answer has begun")
-        wait_until(lambda: connections(hasty) == 1, "the server has closed it")  # the one that asks
+def test_a_reader_that_stops_is_given_up(hasty: Server) -> None:
+    large, small = path_of(LARGE), path_of(SMALL)
+    asked = [request("GET", large), request("GET", f"{large}?chtimes=0"), request("GET", small) * 200]
+    with ExitStack() as opened:
+        for data in asked:
+            wire = opened.enter_context(Wire(hasty.port, receive_bytes=4096)).send(data)
+            wait_until(wire.has_answer, "the answer has begun")
+        wait_until(lambda: connections(hasty) == 1, "the server has closed them")  # but for the one that asks
     assert_well(hasty)
 
 

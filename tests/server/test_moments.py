@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -35,12 +36,9 @@ BURST = f"{path_of(LARGE)}\n".encode()
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    times = ("--header-timeout", "500ms", "--stall-timeout", "600ms")
-    with running_server(tmp_path_factory.mktemp("moments") / "data", "--quiet", *times) as found:
+    with running_server(tmp_path_factory.mktemp("moments") / "data", "--quiet", "--header-timeout", "500ms") as found:
         for data in (SMALL, LARGE, BURST):
             assert ask(found.port, request("PUT", "/", data), "PUT").status == 200
-        for _ in range(4):  # every pump has its thread
-            assert ask(found.port, request("PUT", "/", LARGE), "PUT").status == 200
         yield found
 
 
@@ -71,14 +69,6 @@ def test_answers_that_are_not_read_hold_up_the_next_request(
         assert grown < 16 * MIB
 
 
-def test_answers_that_are_never_read_end_the_connection(server: Server) -> None:
-    before = held(server)
-    with Wire(server.port, receive_bytes=4096) as wire:
-        wire.send(request("GET", path_of(SMALL)) * 200)
-        wait_until(wire.has_answer, "it is answered")
-        wait_until(lambda: held(server) <= before, "the server has given it up")
-
-
 def test_a_client_gone_before_a_bursts_member_is_open_is_no_fault(server: Server) -> None:
     for number in range(200):
         with Wire(server.port) as wire:
@@ -97,6 +87,19 @@ def test_a_client_gone_while_answers_wait_before_a_file_is_no_fault(server: Serv
             wire.reset()
     wait_until(lambda: held(server) <= before, "its descriptors are closed")
     assert_silent(server)
+
+
+def test_a_body_is_asked_for_once_however_often_the_client_lags(server: Server) -> None:
+    with Wire(server.port, receive_bytes=4096) as wire:
+        for _ in range(80):
+            wire.send(request("GET", path_of(SMALL)))
+        wire.send(request("PUT", "/", None, "Content-Length: 5", "Expect: 100-continue"))
+        for _ in range(80):
+            assert wire.answer() is not None
+        answer = wire.send(b"hello").answer("PUT")
+
+        assert answer is not None
+        assert (answer.status, answer.interim) == (200, [100])
 
 
 def test_a_head_that_waits_for_the_servers_own_answers_is_in_time(server: Server) -> None:
@@ -134,16 +137,23 @@ def test_garbage_behind_an_answer_is_not_taken_in(server: Server) -> None:
 
 
 def test_an_upload_that_drips_after_a_fast_start_holds_no_pump(server: Server) -> None:
-    idle = threads(server)
+    idle = most = threads(server)
     with Wire(server.port) as wire:
         wire.send(request("PUT", "/", None, f"Content-Length: {9 * MIB}") + bytes(4 * MIB))
         wait_until(lambda: threads(server) > idle, "a pump is at it")
-        deadline = time.monotonic() + 5
-        while threads(server) > idle and time.monotonic() < deadline:
+        deadline = time.monotonic() + 20
+        while (running := threads(server)) >= most and time.monotonic() < deadline:
+            most = running
             wire.send(b"x")
             time.sleep(0.02)
 
-    assert time.monotonic() < deadline
+    assert running < most
+
+
+def listens(server: Server) -> bool:
+    with suppress(ConnectionError), socket.create_connection(("127.0.0.1", server.port)):
+        return True
+    return False
 
 
 def threads(server: Server) -> int:
@@ -172,10 +182,27 @@ def test_a_stop_does_not_wait_for_what_flows_on(tmp_path: Path) -> None:
         time.sleep(0.2)
         server.process.terminate()
         try:
-            assert server.process.wait(4) == 1
+            assert server.process.wait(15) == 1
         finally:
             ended.set()
             thread.join()
+
+
+def test_answers_on_their_way_arrive_although_the_server_stops_and_more_was_sent(tmp_path: Path) -> None:
+    with (
+        running_server(tmp_path / "data", "--quiet", "--drain-timeout", "10s") as server,
+        Wire(server.port, receive_bytes=4096) as wire,
+    ):
+        assert ask(server.port, request("PUT", "/", SMALL), "PUT").status == 200
+        for _ in range(80):
+            wire.send(request("GET", path_of(SMALL)))
+        wire.send(request("PUT", "/", bytes(100_000)))
+        server.process.terminate()
+        wait_until(lambda: not listens(server), "the server has begun to stop")
+        answers = list(iter(wire.answer, None))
+
+        assert {answer.body for answer in answers} == {SMALL}
+        assert [answer.says_close for answer in answers] == [False] * (len(answers) - 1) + [True]
 
 
 def test_a_tls_handshake_that_ends_during_a_stop_does_not_hold_it_up(tmp_path: Path) -> None:
@@ -186,7 +213,7 @@ def test_a_tls_handshake_that_ends_during_a_stop_does_not_hold_it_up(tmp_path: P
     issued.private_key_pem.write_to_path(key)
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    options = ("--quiet", "--tls-cert", str(cert), "--tls-key", str(key), "--drain-timeout", "5s")
+    options = ("--quiet", "--tls-cert", str(cert), "--tls-key", str(key), "--drain-timeout", "10s")
     with running_server(tmp_path / "data", *options, scheme="https") as server:
         late, busy = Wire(server.port), Wire(server.port, tls=context)
         busy.send(request("PUT", "/", None, "Content-Length: 5", "Expect: 100-continue"))
@@ -200,7 +227,7 @@ def test_a_tls_handshake_that_ends_during_a_stop_does_not_hold_it_up(tmp_path: P
                 sock.recv(1)
 
         assert answer is not None
-        assert (answer.status, server.process.wait(4)) == (200, 0)
+        assert (answer.status, server.process.wait(30)) == (200, 0)
 
 
 def test_a_log_that_cannot_be_written_costs_no_answer(tmp_path: Path) -> None:

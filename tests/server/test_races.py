@@ -161,6 +161,34 @@ def test_a_reader_never_sees_a_mix_of_two_values(server: Server, sizes_bytes: tu
     assert asyncio.run(race()) > 100
 
 
+def test_a_part_is_of_the_version_that_the_condition_names(server: Server) -> None:
+    path = fresh_address().path
+
+    async def write(client: PlainClient, reading: asyncio.Future[list[int]]) -> None:
+        while not reading.done():
+            assert (await client.ask("PUT", path, fresh_bytes(100))).status == 200
+
+    async def read(client: PlainClient) -> int:
+        parts = 0
+        for turn in range(100):
+            named = (await client.ask("GET", path)).headers["etag"]
+            condition = "If_Match" if turn % 2 else "If_Range"
+            answer = await client.ask("GET", path, b"", Range="bytes=5-9", **{condition: named})
+            if answer.status == 206:
+                assert answer.headers["etag"] == named
+                parts += 1
+        return parts
+
+    async def race() -> int:
+        async with connected(server, 6) as clients:
+            await clients[0].ask("PUT", path, b"0123456789")
+            reading = asyncio.gather(*(read(client) for client in clients[2:]))
+            await at_once([write(client, reading) for client in clients[:2]])
+            return sum(await reading)
+
+    assert asyncio.run(race()) > 0
+
+
 def test_no_increment_by_compare_and_swap_is_lost(server: Server) -> None:
     path, increments = fresh_address().path, 15
 

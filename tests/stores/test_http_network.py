@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -176,6 +177,22 @@ def test_a_busy_server_did_nothing_and_is_asked_again(work: Callable[[HTTPStore]
     assert (type(error), requests) == (BusyError, CLIENT_RETRIES + 1)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_left_alone_as_long_as_it_asks_within_a_bound(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr("holdall.stores.http_session.CLIENT_RETRY_AFTER_SECONDS_MAX", 0.2)
+    answers = iter([Said(status, headers={"Retry-After": "3600"}), Said(body=DATA, headers=OF_BLOB)])
+
+    async def scenario() -> float:
+        async with store_of(lambda _: next(answers)) as (store, _):
+            began = time.monotonic()
+            await read(store)
+            return time.monotonic() - began
+
+    assert 0.2 <= asyncio.run(scenario()) < 20
+
+
 @pytest.mark.parametrize(
     ("status", "slug", "expected"),
     [
@@ -338,6 +355,28 @@ def test_a_server_that_takes_no_more_of_a_body_is_given_up(monkeypatch: pytest.M
         return failed.value
 
     assert type(asyncio.run(scenario())) is UnreachableError
+
+
+def test_a_stream_is_sent_to_a_server_that_does_not_know_100_continue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdall.stores.http_session.CLIENT_CONTINUE_SECONDS_MAX", 0.1)
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert b"Expect: 100-continue" in await reader.readuntil(b"\r\n\r\n")
+        await reader.readuntil(b"\r\n0\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: 69\r\n\r\n{BLOB.path}".encode())
+        await writer.drain()
+        writer.close()
+
+    async def scenario() -> Address:
+        server = await asyncio.start_server(deaf, "127.0.0.1", 0)
+        store = HTTPStore(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with asyncio.timeout(20):
+            address = await store.put(streamed())
+        await store.aclose()
+        server.close()
+        return address
+
+    assert asyncio.run(scenario()) == BLOB
 
 
 def test_nobody_listening_is_said_without_the_api_key() -> None:

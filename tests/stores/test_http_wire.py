@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdall.core.address import Address
-from holdall.errors import UsageError
+from holdall.errors import BusyError, ConflictError, UsageError
 from holdall.stores.base import WHOLE, Info, Kind, Span
 from holdall.stores.http_wire import (
     check_key,
     cleaned,
     content_range,
     entity_tag,
+    error_from,
     health_from,
     info_from,
     range_header,
@@ -140,6 +141,24 @@ def test_an_entry_is_known_once_its_kind_and_version_are(changes: dict[str, str]
 )
 def test_a_part_says_where_it_belongs(value: str, expected: tuple[int, int] | None) -> None:
     assert content_range({"Content-Range": value}) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7),
+        ({"Retry-After": "Tue, 14 Nov 2023 22:13:27 GMT"}, 7),
+        ({"Retry-After": "Tue, 14 Nov 2023 22:13:07 GMT"}, 0),
+        ({"Retry-After": "soon"}, 0),
+        ({"Retry-After": "-1"}, 0),
+        ({}, 0),
+    ],
+)
+def test_how_long_a_busy_server_wants_to_be_left_alone(said: dict[str, str], seconds: float) -> None:
+    error = error_from(429, {"Date": "Tue, 14 Nov 2023 22:13:20 GMT"} | said, "", ConflictError)
+
+    assert isinstance(error, BusyError)
+    assert error.retry_seconds == seconds
 
 
 @given(st.binary(max_size=2000))

@@ -134,6 +134,12 @@ CLIENT_RETRIES: Final = 4
 CLIENT_BACKOFF_SECONDS: Final = 0.1
 """Mean wait before the first further try; it doubles with each, 1.5 s in all."""
 
+CLIENT_RETRY_AFTER_SECONDS_MAX: Final = 10.0
+"""What a busy server's Retry-After adds to each of these waits at most: all tries end within a minute."""
+
+CLIENT_CONTINUE_SECONDS_MAX: Final = 1.0
+"""A stream is sent after this long without `100 Continue`, as curl does: a server may not know of it."""
+
 CLIENT_CONNECT_SECONDS_MAX: Final = 10.0
 """The HTTP client gives a server this long to accept a connection; a lost packet or two fit in it."""
 

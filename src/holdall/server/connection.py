@@ -155,10 +155,10 @@ class Connection(Turns):
         self._body_bytes, self._body_since = 0, self._service.now
         self._enter(Phase.BODY)
         self._queue.append(exchange)
-        if exchange.expects_continue and exchange.refusal is None and len(self._queue) == 1:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        elif exchange.refusal is not None:
+        if exchange.refusal is not None:
             self._advance()
+        elif len(self._queue) == 1:
+            self._ask_for_body(exchange)
 
     def on_body(self, piece: bytes) -> None:
         """A piece of the body."""
@@ -205,7 +205,10 @@ class Connection(Turns):
             if waited > settings.idle_seconds:
                 self.transport.close()
         elif self.phase is Phase.LINGER:
-            if waited > LINGER_SECONDS:
+            if self.transport.get_write_buffer_size():
+                self.since = now
+                self.sender.check_time(now, settings.stall_seconds)
+            elif waited > LINGER_SECONDS:
                 self.transport.abort()
         elif not self._reading:
             # The head or the body waits for us: an earlier answer is still on its way.

@@ -48,7 +48,7 @@ class Exchange:
         headers: By lower-case name; those that came several times joined by commas.
         length: Content-Length, or None for a chunked body or none.
         http_1_0: Whether the client speaks HTTP/1.0.
-        expects_continue: Whether the client waits to be told before it sends the body.
+        expects_continue: Whether the client still waits to be told before it sends the body.
         delay_seconds: How long a refusal is held back.
         keep_alive: Whether the client wants the connection kept.
         body: Where its body goes.

@@ -19,6 +19,7 @@ from holdall.limits import CHUNK_BYTES
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from holdall.stores.abilities import Spooled
 
@@ -72,8 +73,14 @@ class Pumps:
         self.executor.shutdown()
 
 
-def receive(sock: socket.socket, spooled: Spooled, want: int) -> Pumped:
+def receive(sock: socket.socket, spooled: Spooled, want: int, wanted: Callable[[], bool]) -> Pumped:
     """Moves up to `want` bytes from a non-blocking socket into a spool, hashing on a second thread meanwhile.
+
+    Args:
+        sock: Where they come from.
+        spooled: Where they go.
+        want: How many there are.
+        wanted: Asked before each buffer whether to go on.
 
     Raises:
         StoreError: The spool cannot take them.
@@ -95,7 +102,7 @@ def receive(sock: socket.socket, spooled: Spooled, want: int) -> Pumped:
     poll.register(sock.fileno(), select.POLLIN)
     moved, flow = 0, Flow.DONE
     try:
-        while moved < want and flow is Flow.DONE:
+        while moved < want and flow is Flow.DONE and wanted():
             buffer = free.get()
             size, flow = _fill(sock, poll, memoryview(buffer)[: min(CHUNK_BYTES, want - moved)])
             spooled.keep(memoryview(buffer)[:size])

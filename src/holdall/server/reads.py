@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from holdall import __version__
 from holdall.core.burst import members
 from holdall.core.template import fill
-from holdall.errors import BusyError, HoldallError, StoreError, UsageError
+from holdall.errors import BusyError, HoldallError, RangeError, StoreError, UsageError
 from holdall.limits.stores import BURST_PLANS_MAX, BURST_PLANS_MEMBERS_MAX
 from holdall.server.bodies import Text
 from holdall.server.exchange import refuse_conditions
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from holdall.server.service import Service
     from holdall.server.target import Query
     from holdall.stores.abilities import Glimpse
-    from holdall.stores.base import Info
+    from holdall.stores.base import Info, Reading
     from holdall.stores.bursts import BurstPlan
 
 _RANGE: Final = re.compile(r"bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})", re.ASCII)
@@ -37,6 +37,8 @@ _SPECIAL: Final = ("range", "if-none-match", "if-modified-since", "if-match", "i
 _BEYOND: Final = 10**19
 """Past the end of any entry, and more than a Range header here can name; unlike None it makes `bytes=0-` a part."""
 _LISTING_PIECE_LINES: Final = 512
+_LOOKS_MAX: Final = 100
+"""Looks at an entry that was another version each time it was opened; two in a row are rare already."""
 
 
 class Reads:
@@ -91,29 +93,42 @@ class Reads:
                 self._describe(reply, query, info)
                 reply.headers += time_headers(info)
             return reply
-        span = WHOLE
         if any(name in exchange.headers for name in _SPECIAL):
+            return await self._conditional(exchange, query, address)
+        return self._whole(query, await store.get(address, use=query.touch))
+
+    def _whole(self, query: Query, reading: Reading) -> Reply:
+        reply = Reply(200, reading)
+        self._describe(reply, query, reading.info)
+        reply.headers += time_headers(reading.info)
+        return reply
+
+    async def _conditional(self, exchange: Exchange, query: Query, address: Address) -> Reply:
+        """A GET with conditions or a range: what they are held against is the version that is sent."""
+        store = self._service.store
+        for _ in range(_LOOKS_MAX):
             info = await store.stat(address, use=query.touch)
             unchanged = self._not_modified(exchange, info)
             if unchanged is not None:
                 return unchanged
             span = _span(exchange, info.version, info.used_ns // 1_000_000_000)
-        reading = await store.get(address, span, use=query.touch)
-        reply = Reply(200, reading)
-        self._describe(reply, query, reading.info)
-        reply.headers += time_headers(reading.info)
-        _mark_part(reply, span, reading.start, reading.stop, reading.info.size_bytes)
-        return reply
+            span.resolve(info.size_bytes)  # so that a RangeError from here on means another version
+            try:
+                reading = await store.get(address, span, use=query.touch)
+            except RangeError:
+                continue
+            if reading.info.version == info.version:
+                reply = self._whole(query, reading)
+                _mark_part(reply, span, reading.start, reading.stop, info.size_bytes)
+                return reply
+            await reading.aclose()
+        raise BusyError("The entry changes faster than it can be looked at.")
 
     async def _take(self, exchange: Exchange, query: Query, address: Address) -> Reply:
         if exchange.is_head or query.burst_depth:
             raise UsageError("take= goes with a plain GET.")
         refuse_conditions(exchange, "A take")
-        reading = await self._service.store.take(address)
-        reply = Reply(200, reading)
-        self._describe(reply, query, reading.info)
-        reply.headers += time_headers(reading.info)
-        return reply
+        return self._whole(query, await self._service.store.take(address))
 
     async def _burst(self, exchange: Exchange, query: Query, address: Address) -> Reply:
         found = await self._plan(address, query)

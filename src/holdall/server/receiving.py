@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import HoldallError
@@ -52,7 +52,6 @@ class RawBody:
         self._done = done
         self._left = (exchange.length or 0) - exchange.body.size_bytes
         self._lost = False
-        self._direct: socket.socket | None = None
         self._maybe_pump(_FAST_PIECE_BYTES)
 
     def feed(self, data: bytes) -> bytes:
@@ -70,10 +69,7 @@ class RawBody:
 
     def lost(self) -> None:
         """The connection is gone or has no more use for this."""
-        self._lost = True
-        if self._direct is not None:
-            with suppress(OSError):
-                self._direct.shutdown(socket.SHUT_RDWR)  # the pump's thread sees nothing else
+        self._lost = True  # a pump looks at it; its socket stays open, for an earlier answer may still be on its way
 
     def _maybe_pump(self, piece_bytes: int) -> None:
         body = self.exchange.body
@@ -116,11 +112,9 @@ class RawBody:
     async def _receive(self, spooled: Spooled) -> Pumped:
         sock = self._connection.transport.get_extra_info("socket")
         with socket.socket(fileno=os.dup(sock.fileno())) as duplicate:
-            self._direct, loop = duplicate, asyncio.get_running_loop()
-            try:
-                return await loop.run_in_executor(self._service.pumps.executor, receive, duplicate, spooled, self._left)
-            finally:
-                self._direct = None
+            loop = asyncio.get_running_loop()
+            pump = partial(receive, duplicate, spooled, self._left, lambda: not self._lost)
+            return await loop.run_in_executor(self._service.pumps.executor, pump)
 
     def _settle(self, body: Stored, pumped: Pumped, failure: HoldallError | None) -> None:
         self._left -= pumped.size_bytes

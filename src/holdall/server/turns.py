@@ -111,10 +111,15 @@ class Turns(Protocol):
                 self._answering = True
                 self._service.router.handle(exchange)
             else:
-                if exchange.expects_continue and exchange.body.size_bytes == 0:
-                    self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self._ask_for_body(exchange)
                 self._read_on()
                 return
+
+    def _ask_for_body(self, exchange: Exchange) -> None:
+        """Tells a client that waits for it to send the body; once."""
+        if exchange.expects_continue and exchange.body.size_bytes == 0:
+            exchange.expects_continue = False
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _worth_reading(self, exchange: Exchange) -> bool:
         """Whether a refused body is better read to its end than cut off."""
@@ -132,7 +137,8 @@ class Turns(Protocol):
         if self._lost:
             return
         if close or not exchange.keep_alive or self._draining:
-            self._end(linger=not exchange.complete)
+            unread = not exchange.complete or self._receiving is not None or not self._reading
+            self._end(linger=unread)
             return
         if self._queue:
             self._service.loop.call_soon(self._advance)

@@ -19,6 +19,7 @@ from yarl import URL
 from holdall import __version__
 from holdall.errors import (
     AccessError,
+    BusyError,
     HoldallError,
     StoreError,
     UnreachableError,
@@ -29,7 +30,9 @@ from holdall.limits.stores import (
     CLIENT_BACKOFF_SECONDS,
     CLIENT_CONNECT_SECONDS_MAX,
     CLIENT_CONNECTIONS,
+    CLIENT_CONTINUE_SECONDS_MAX,
     CLIENT_RETRIES,
+    CLIENT_RETRY_AFTER_SECONDS_MAX,
     CLIENT_SILENCE_SECONDS_MAX,
 )
 from holdall.stores.http_request import NeverConnectedError, Outgoing, Request
@@ -87,7 +90,9 @@ class Session:
             except HoldallError as error:
                 if attempt == CLIENT_RETRIES or not request.again_after(error):
                     raise
-            await asyncio.sleep(CLIENT_BACKOFF_SECONDS * 2**attempt * _random.uniform(0.5, 1.5))
+                asked = error.retry_seconds if isinstance(error, BusyError) else 0.0
+            pause = CLIENT_BACKOFF_SECONDS * 2**attempt * _random.uniform(0.5, 1.5)
+            await asyncio.sleep(min(asked, CLIENT_RETRY_AFTER_SECONDS_MAX) + pause)
         raise AssertionError  # count() does not end
 
     @asynccontextmanager
@@ -198,7 +203,7 @@ class Session:
                 auto_decompress=False,
                 read_bufsize=CHUNK_BYTES,
                 middlewares=(self._once,),
-                request_class=_QuietRequest,
+                request_class=_Request,
             )
         return self._client
 
@@ -211,19 +216,28 @@ class Session:
             return await handler(request)
 
 
-class _QuietRequest(aiohttp.ClientRequest):
-    """A request of which only the answer tells that the connection was lost.
+class _Request(aiohttp.ClientRequest):
+    """A request of which only the answer tells that the connection was lost, and that sends its body in the end.
 
     aiohttp sends a body in a task of its own, and asks nobody how that ended where the server went before it answered
-    `Expect: 100-continue`; the event loop would then print a traceback.
+    `Expect: 100-continue`; the event loop would then print a traceback. And it would wait for that answer for ever,
+    which not every server gives (RFC 9110, 10.1.1).
     """
 
     async def write_bytes(
         self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
     ) -> None:
         """Sends the body."""
-        with suppress(aiohttp.ClientConnectionError):
-            await super().write_bytes(writer, conn, content_length)
+        timer = self.loop.call_later(CLIENT_CONTINUE_SECONDS_MAX, self._go_on)
+        try:
+            with suppress(aiohttp.ClientConnectionError):
+                await super().write_bytes(writer, conn, content_length)
+        finally:
+            timer.cancel()
+
+    def _go_on(self) -> None:
+        if self._continue is not None and not self._continue.done():
+            self._continue.set_result(True)
 
 
 class Translating:

@@ -209,7 +209,10 @@ def error_from(status: int, headers: Mapping[str, str], sentence: str, conflict:
     own = next(
         (words for known, words in _OWN_WORDS.items() if issubclass(kind, known)), f"The server answered {status}."
     )
-    return kind(sentence, hint="") if sentence else kind(own)
+    error = kind(sentence, hint="") if sentence else kind(own)
+    if isinstance(error, BusyError):
+        error.retry_seconds = _retry_seconds(headers)
+    return error
 
 
 def health_from(headers: Mapping[str, str], body: str) -> Health:
@@ -229,6 +232,16 @@ def cleaned(body: bytes, content_type: str) -> str:
     text = body.decode("utf-8", "replace").strip()
     line = text.split("\n", 1)[0][:500]
     return "".join(character if character.isprintable() else "?" for character in line)
+
+
+def _retry_seconds(headers: Mapping[str, str]) -> float:
+    """The wait that `Retry-After` asks for; 0 where it does not. A date is held against the server's own clock."""
+    said = headers.get("Retry-After", "").strip()
+    seconds = _number(said)
+    if seconds is not None:
+        return seconds
+    now_ns = _date_ns(headers.get("Date"))
+    return max(0, _date_ns(said) - now_ns) / SECOND_NS if now_ns else 0.0
 
 
 def _date_ns(text: str | None) -> int:
