@@ -138,7 +138,9 @@ def test_an_edit_is_soon_on_the_other_host_and_nothing_follows_from_it(pair: tup
         data = b"edit %d\n" % number
         begun = time.monotonic()
         (here.root / "dir").mkdir(exist_ok=True)
-        (here.root / "dir/file").write_bytes(data)
+        draft = here.host.home / "draft"  # a file that is written in place may be seen before it is whole
+        draft.write_bytes(data)
+        draft.replace(here.root / "dir/file")
         arrive(there, "dir/file", data)
         seconds.append(time.monotonic() - begun)
     sys.stdout.write(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import time
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from holdall.errors import DamageError
+from holdall.errors import DamageError, LocalFileError, StoreError
 from holdall.sync.folder import Folder
+from holdall.sync.rescue import is_suspect, last_rescue, rescue
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +74,7 @@ def test_what_a_loss_of_power_took_is_made_anew_from_the_folder(
 
     alpha = Folder.open(alpha.worktree)
     assert alpha.head() == old
+    assert f"main went back to {str(old)[:12]}" in last_rescue(alpha.git_dir)
     assert not alpha.reconcile().conflicts
     send(alpha, beta)
     beta.reconcile()
@@ -198,3 +201,54 @@ def test_an_old_object_that_work_broke_off_at_is_found(pair: tuple[Folder, Folde
 
     assert Folder.open(alpha.worktree).reconcile().committed
     assert git(alpha, "show", "main:list") == "2\n"
+
+
+def test_what_cannot_be_read_for_a_moment_is_not_taken_for_damaged(pair: tuple[Folder, Folder]) -> None:
+    alpha, _ = pair
+    before, head = objects(alpha), alpha.head()
+    Path(alpha.git_dir, "refs/sync/alpha/main").write_text(f"{'1' * 40}\n")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        with pytest.raises(StoreError):
+            is_suspect(alpha.repository, "alpha")
+        with pytest.raises(LocalFileError):
+            rescue(alpha.git_dir, "alpha")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+    assert (objects(alpha), alpha.head(), last_rescue(alpha.git_dir)) == (before, head, "")
+
+
+def test_a_rescue_whose_git_is_ended_changes_no_ref(
+    pair: tuple[Folder, Folder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha, _ = pair
+    before = git(alpha, "for-each-ref")
+    git_file = tmp_path / "bin" / "git"
+    git_file.parent.mkdir()
+    git_file.write_text("#!/bin/sh\nkill -9 $$\n")
+    git_file.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(git_file.parent), prepend=os.pathsep)
+        with pytest.raises(StoreError):
+            rescue(alpha.git_dir, "alpha")
+
+    assert git(alpha, "for-each-ref") == before
+
+
+@pytest.mark.parametrize("part", ["idx", "pack"])
+def test_of_a_pack_all_is_kept_that_is_whole(pair: tuple[Folder, Folder], part: str) -> None:
+    alpha, _ = pair
+    git(alpha, "repack", "-a", "-d", "-q")
+    before = git(alpha, "for-each-ref")
+    (path,) = Path(alpha.git_dir, "objects/pack").glob(f"*.{part}")
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-9])
+
+    alpha = Folder.open(alpha.worktree)
+
+    assert git(alpha, "for-each-ref") == before
+    assert git(alpha, "fsck", "--strict", "--no-dangling") == ""
+    assert "put aside" in last_rescue(alpha.git_dir)
+    assert not is_suspect(alpha.repository, "alpha")

@@ -31,6 +31,9 @@ _HEADINGS: Final = (
 )
 _HEAD_DIGITS: Final = 10
 _LEFT_OUT_SHOWN: Final = 10
+_RESCUE_ADVICE: Final = (
+    "See 'After a loss of power' in docs/operations.md; then delete holdall/damaged beside the history."
+)
 _GIT_MIN: Final = (2, 38)
 _ROOM_BYTES_MIN: Final = 64 * MIB
 _ROOM_BYTES_LOW: Final = 1024 * MIB
@@ -53,7 +56,7 @@ def status(
     has; CONFLICTS and DRIFT are this node's. With --json, prints {"directory", "ok", "held",
     "held_back": {node: reason}, "daemon", "nodes": [{"node", "role", "link", "head", "ahead", "behind", "synced_ns",
     "latency_ms", "conflicts", "drift", "error", "stale"}], "waiting": {path: reason}, "store_error",
-    "left_out": {path: reason}}.
+    "left_out": {path: reason}, "rescued"}.
 
     Args:
         directory: The folder; without it, the one that this is in, else every one of this user's.
@@ -82,7 +85,8 @@ def _show(cluster: "Cluster", report: "Report", common: Common) -> None:
         rows = [asdict(row) for row in report.rows]
         facts = {"directory": str(cluster.worktree), "ok": report.is_well, "held": report.held or None}
         facts |= {"held_back": report.held_back, "daemon": daemon, "nodes": rows, "waiting": report.waiting}
-        output.document(facts | {"store_error": report.store_error or None, "left_out": report.left_out})
+        facts |= {"store_error": report.store_error or None, "left_out": report.left_out}
+        output.document(facts | {"rescued": report.rescued or None})
         return
     output.table([_HEADINGS, *(_cells(row) for row in report.rows)])
     if common.quiet:
@@ -91,6 +95,8 @@ def _show(cluster: "Cluster", report: "Report", common: Common) -> None:
         output.note(f"{cluster.worktree} is held. {report.held} If it is right as it is: holdall sync release.")
     for node, why in sorted(report.held_back.items()):
         output.note(f"What {node} sent is held back. {why} If that was meant: holdall sync release.")
+    if report.rescued:
+        output.note(f"The history was damaged, and made whole. {report.rescued} {_RESCUE_ADVICE}")
     if report.daemon is None:
         output.note(f"No daemon watches {cluster.worktree}: start one with holdall sync service install.")
     elif report.daemon.blind:
@@ -154,6 +160,7 @@ def _machine(cluster: "Cluster") -> Iterator[Finding]:
     yield _git()
     yield _room(cluster)
     yield _watches(cluster)
+    yield _history(cluster)
     yield from _permissions()
     if not cluster.me.address:
         detail = "no sshd answered here when this node joined, so nobody can connect to it"
@@ -178,6 +185,18 @@ def _room(cluster: "Cluster") -> Finding:
     if room < _ROOM_BYTES_LOW:
         return Finding("room", Outcome.FAIL if room < _ROOM_BYTES_MIN else Outcome.WARN, detail, advice)
     return Finding("room", Outcome.OK, detail)
+
+
+def _history(cluster: "Cluster") -> Finding:
+    """Whether anything of the history was damaged, and is put aside still."""
+    from holdall.sync.rescue import last_rescue  # noqa: PLC0415 - slow to import
+
+    rescued = last_rescue(cluster.git_dir)
+    return (
+        Finding("history", Outcome.WARN, rescued, _RESCUE_ADVICE)
+        if rescued
+        else Finding("history", Outcome.OK, "is whole")
+    )
 
 
 def _watches(cluster: "Cluster") -> Finding:

@@ -104,7 +104,7 @@ class Daemon:
         self._full_seconds = 0.0
         """How long the last look at everything took."""
         self._failures = 0
-        self._teller = Teller(say, notify)
+        self._teller = Teller(say, notify, cluster.folder.git_dir)
         self._overlay = local.OverlayRunner(cluster, say)
         self._large = Runner(
             cluster.folder, open_store, gives=lambda: cluster.me.role == "rw", say=say, wake=self._wake
@@ -203,7 +203,7 @@ class Daemon:
         self._hints |= (moved := self._large.moved())
         if hints is None or len(self._hints) + len(hints) > SYNC_HINTS_MAX:
             self._full_due = min(self._full_due, time.monotonic() + SYNC_SETTLE_SECONDS_MAX + self._full_seconds)
-        elif hints or moved:
+        elif (hints := self._growing.untold(hints, self._watch.writing) if self._watch else hints) or moved:
             self._hints |= hints
             self._last = time.monotonic()
             self._first = min(self._first, self._last)

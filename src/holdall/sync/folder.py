@@ -57,6 +57,7 @@ class Folder:
         self.git_dir = git_dir
         self.config = Config.read(os.path.join(git_dir, "holdall", "config.toml"))
         self.node = self.config.node
+        self._in_vain = False  # to make whole what is damaged: then not all is read again with each round
         self._engine = Engine(worktree, git_dir, self.config)
         self.repository = self._engine.repository
 
@@ -116,7 +117,8 @@ class Folder:
 
     def _rescue(self) -> bool:
         """Makes the history whole where something of it was lost; says whether there was anything to do."""
-        if not rescue(self.git_dir, self.node):
+        self._in_vain = self._in_vain or not rescue(self.git_dir, self.node)
+        if self._in_vain:
             return False
         before, self._engine = self._engine, Engine(self.worktree, self.git_dir, self.config)
         self._engine.vet, self._engine.mend = before.vet, before.mend
@@ -144,11 +146,13 @@ class Folder:
         """
         with locked(self.git_dir, self.node):
             try:
-                return self._engine.run(None if changed is None else self._hints(changed))
+                outcome = self._engine.run(None if changed is None else self._hints(changed))
             except DamageError:
                 if not self._rescue():
                     raise
                 return self._engine.run(None)
+            self._in_vain = False
+            return outcome
 
     def _hints(self, changed: Iterable[str]) -> set[bytes] | None:
         """The paths as the engine takes them; None where everything has to be looked at."""
@@ -167,11 +171,7 @@ class Folder:
         self._engine.vet, self._engine.mend = vet, mend
 
     def hold(self, reason: str) -> None:
-        """Lets every reconcile do nothing until `release`.
-
-        Args:
-            reason: What they tell.
-        """
+        """Lets every reconcile do nothing but tell this reason, until `release`."""
         self._hold(reason, released=False)
 
     def release(self, *, tells: bool = True) -> None:

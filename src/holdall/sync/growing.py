@@ -1,6 +1,7 @@
 """Large files that a program keeps open and writes to, such as a download: each look at one makes a version of it all.
 
-Small ones are looked at as they change. A large one is, once it is closed; before that, the more seldom the larger.
+Small ones are looked at as they change. A large one is, once it is closed or another is renamed to its place; before
+that, the more seldom the larger, and with every look at the whole folder: none waits longer than until then.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ class Growing:
     def due(self) -> float:
         """When one of them is to be looked at, by the monotonic clock."""
         return min(self._due.values(), default=float("inf"))
+
+    def untold(self, hints: set[str], writing: set[bytes]) -> set[str]:
+        """Of places where something happened, those that nothing is known of yet: so that others need not wait."""
+        known = {path for path in hints & self._due.keys() if os.fsencode(path) in writing}
+        writing.difference_update(map(os.fsencode, known))
+        return hints - known
 
     def spare(self, hints: Collection[str], writing: set[bytes]) -> set[str]:
         """Which paths are to be looked at now.

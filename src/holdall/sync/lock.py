@@ -57,10 +57,11 @@ def locked(git_dir: str, node: str) -> Iterator[None]:
         os.close(fd)
 
 
-def was_cut_short(git_dir: str) -> bool:
-    """Whether the last holder of a folder's lock did not come to its end, or holds it still."""
+def was_cut_short(git_dir: str, *, since: float) -> bool:
+    """Whether the last holder of a folder's lock, not before a time in seconds since 1970, did not come to its end."""
     with suppress(OSError), open(os.path.join(git_dir, "holdall", "lock"), "rb") as file:
-        return file.read(1) == _BUSY
+        is_free = take(file.fileno(), 0, shared=True, wait=False)  # and let go as it is closed
+        return is_free and file.read(1) == _BUSY and os.fstat(file.fileno()).st_mtime >= since
     return False
 
 

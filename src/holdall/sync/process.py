@@ -188,9 +188,9 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def git(git_dir: Path, *words: str, stdin: bytes = b"") -> Done:
+def git(git_dir: Path, *words: str, stdin: bytes = b"", seconds: float = SYNC_PROGRAM_SECONDS_MAX) -> Done:
     """Runs git on a repository of this machine."""
-    return run(("git", *GIT, "--git-dir", git_dir, *words), stdin=stdin)
+    return run(("git", *GIT, "--git-dir", git_dir, *words), stdin=stdin, seconds=seconds)
 
 
 def git_over_ssh(

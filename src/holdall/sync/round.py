@@ -65,6 +65,8 @@ class Engine:
         """Says, of what main was and is to become, which files of the latter are to be otherwise."""
         self._contained: set[str] = set()
         """Tips that main has, so that this is not found out again."""
+        self._left_at: str | None = None
+        """What main was after the last round."""
 
     def run(self, hints: Collection[bytes] | None, edit: Edit | None = None) -> Outcome:
         """One round. The caller holds the lock.
@@ -127,11 +129,13 @@ class Engine:
             hints = undone
         outcome.merged = sorted(tips)
         outcome.conflicts = list(conflicts)
-        self._contained = set(tips.values())
+        self._contained, self._left_at = set(tips.values()), outcome.head
 
     def _new_tips(self, outcome: Outcome) -> dict[str, str]:
         """The commits of other nodes that are not in this node's, by node."""
         tips = {}
+        if outcome.head != self._left_at:  # another process moved main, maybe back
+            self._contained.clear()
         vetted = None if self.vet is None else self.vet()
         there = self.tips()
         for node, tip in (there if vetted is None else vetted).items():

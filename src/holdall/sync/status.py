@@ -21,6 +21,7 @@ from holdall.sync.brake import Brake, Root
 from holdall.sync.large import FROM_STORE, TO_STORE
 from holdall.sync.local import drift
 from holdall.sync.repository import MAIN
+from holdall.sync.rescue import last_rescue
 from holdall.sync.state import State
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ class Report:
         waiting: Large files that wait to be stored, or for their bytes, and why, by path.
         store_error: Why the store of large files could not be used the last time; empty if it could.
         left_out: Files that are here and are not synced, and why, by path.
+        rescued: What was done about a damaged history, as long as what was put aside is there; else empty.
     """
 
     rows: list[Row]
@@ -188,6 +190,7 @@ class Report:
     waiting: dict[str, str]
     store_error: str
     left_out: dict[str, str]
+    rescued: str
 
     @property
     def is_well(self) -> bool:
@@ -234,6 +237,7 @@ def examine(cluster: Cluster, *, stale_seconds: float) -> Report:
         waiting=waiting,
         store_error=store_error,
         left_out=left_out.left_out(cluster.own, cluster.worktree),
+        rescued=last_rescue(cluster.git_dir),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from holdall.limits.sync import SYNC_HINTS_MAX
+from holdall.sync.rescue import RESCUED, last_rescue
 from holdall.sync.status import tell_systemd
 
 if TYPE_CHECKING:
@@ -19,18 +20,24 @@ class Teller:
     Args:
         say: Told it in a line.
         notify: The address of systemd's socket; empty where there is none.
+        git_dir: Where the folder's history is.
     """
 
-    def __init__(self, say: Callable[[str], None], notify: str) -> None:
+    def __init__(self, say: Callable[[str], None], notify: str, git_dir: str) -> None:
         self._say = say
         self._notify = notify
         self._held = ""
         self._held_back: dict[str, str] = {}
         self._skipped: dict[str, str] = {}
         self._status = ""
+        self._git_dir = git_dir
+        self._rescue = ""
 
     def tell(self, outcome: Outcome, refused: Mapping[str, str]) -> None:
         """Says what a round did, and of which nodes something was not merged, and why."""
+        if (rescue := last_rescue(self._git_dir)) not in {"", self._rescue}:
+            self._rescue = rescue
+            self._say(f"{RESCUED} {rescue}")
         held = outcome.held or ""
         if held != self._held:
             self._say(f"Held, nothing is committed or merged. {held}" if held else "Not held any more.")

@@ -148,7 +148,7 @@ class Inotify:
     def _note_writing(self, mask: int, path: bytes) -> None:
         if mask & _MODIFY:
             self.writing.add(path)
-        elif mask & (_CLOSE_WRITE | _WENT):
+        elif mask & (_CLOSE_WRITE | _WENT | _MOVED_TO):
             self.writing.discard(path)
 
     def _forget(self, path: bytes) -> None:
