@@ -27,12 +27,13 @@ app = App(
 
 
 @app.command(usage="holdall timeline init [OPTIONS]")
-def init(*, layout: Literal["flat", "hour"] = "flat", common: Common = DEFAULTS) -> int:
+def init(*, layout: Literal["flat", "hour"] | None = None, common: Common = DEFAULTS) -> int:
     """Makes a git repository for blobs, where there is none yet. A clone of one needs no init.
 
     Args:
         layout: flat puts all files beside one another, as gitblobts does and reads; hour puts them into directories
-            YYYY/MM/DD/HH, which stays fast with a million of them.
+            YYYY/MM/DD/HH, which stays fast with a million of them. A new repository is flat; where there are blobs,
+            the layout stays as it is.
         common: The options of every command.
     """
     with opened(common, layout=layout, create=True):

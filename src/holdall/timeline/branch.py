@@ -18,6 +18,7 @@ from pygit2.enums import ReferenceType, RepositoryOpenFlag
 from holdall.limits.timeline import GC_AGAIN_SECONDS, GC_LOOSE_OBJECTS, PACK_WINDOW_BYTES, STALE_LOCK_SECONDS
 from holdall.stores.git_objects import sync_together, write_new
 from holdall.timeline.exc import RepoDamaged, RepoError, RepoNotFound
+from holdall.timeline.sharing import share, shared_bits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,8 +71,10 @@ class Branch:
         self._common = _common_folder(self.repo.path)
         self.objects = os.path.join(self._common, "objects")
         self.side = os.path.join(self.repo.path, _SIDE)
+        self._shared = shared_bits(self.repo)
         with suppress(OSError):
             os.makedirs(self.side, exist_ok=True)
+            self._share()
 
     @property
     def layout(self) -> str | None:
@@ -194,6 +197,12 @@ class Branch:
                     return False
         return True
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether it was cloned without blobs, which git's own commands fetch as they need them."""
+        with git_errors():
+            return any(name.endswith((".promisor", ".partialclonefilter")) for name in _names(self.repo.config))
+
     # --- turns ---
 
     @contextmanager
@@ -205,10 +214,19 @@ class Branch:
         """
         fd = os.open(os.path.join(self.side, name), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
         try:
+            begun = time.time()
+            self._share(begun)
             fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
+            try:
+                yield
+            finally:
+                self._share(begun)
         finally:
             os.close(fd)
+
+    def _share(self, since: float = 0.0) -> None:
+        if self._shared:
+            share(self._shared, (self.side, os.path.join(self._common, "refs", "heads")), self.objects, since=since)
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -271,6 +289,10 @@ def _open(path: str, *, create: bool, bare: bool) -> pygit2.Repository:
         return pygit2.init_repository(path, bare=bare, initial_head="main")
     except (pygit2.GitError, OSError) as error:
         raise RepoError(f"The repository at {path} cannot be opened: {error}.") from error
+
+
+def _names(config: pygit2.Config) -> Iterator[str]:
+    return (entry.name for entry in config)
 
 
 def _common_folder(path: str) -> str:

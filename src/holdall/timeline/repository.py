@@ -17,7 +17,7 @@ from holdall.limits.timeline import BLOBS_REMEMBERED_BYTES_MAX, REPACK_BYTES, TH
 from holdall.stores.disk import translated
 from holdall.stores.git_objects import Objects
 from holdall.timeline.branch import Branch, Head, git_errors
-from holdall.timeline.exc import BlobUnreadable, RepoError
+from holdall.timeline.exc import BlobUnreadable, RepoError, SettingInvalid
 from holdall.timeline.exchange import Exchange
 from holdall.timeline.index import Index
 from holdall.timeline.remote import collect_garbage, pack_loose
@@ -70,13 +70,14 @@ class Repository:
     Raises:
         RepoNotFound: There is none.
         RepoError: It cannot be opened.
+        SettingInvalid: It is to be made with a layout, and has blobs in another.
     """
 
     def __init__(self, path: str, *, layout: str | None, worktree: bool, create: bool, dense: bool) -> None:
         self._branch = Branch(path, create=create, bare=not worktree)
-        if create and layout:
-            self._branch.layout = layout
         self._layout, self._level = layout, 0 if dense else _BLOB_LEVEL
+        if create and layout:
+            self._be_made_for(layout)
         self._trees: dict[tuple[str, ...], tuple[bytes, git_tree.Tree]] = {}
         side = self._branch.side
         self._index = Index(os.path.join(side, "index"))
@@ -125,6 +126,8 @@ class Repository:
             return self._branch.read(oid)
         except RepoError as error:
             hint = "See git fsck; another clone may have it."
+            if self._branch.is_partial:
+                hint = "It is a partial clone: git fetch --refetch --no-filter brings all, or make a full clone."
             raise BlobUnreadable(f"{name} cannot be read. {error.message}", hint=hint) from error
 
     def size(self, oid: bytes) -> int:
@@ -185,14 +188,33 @@ class Repository:
             collect_garbage(self._branch.repo)
         return len(files)
 
+    def _be_made_for(self, layout: str) -> None:
+        """Notes the layout that the repository is to have.
+
+        Raises:
+            SettingInvalid: It has blobs in another.
+        """
+        there = self._layout_there(self._branch.head())
+        if there not in {None, layout}:
+            raise SettingInvalid(
+                f"The repository has blobs in the layout {there}, which stays as it is.",
+                hint="Make another repository for the other layout.",
+            )
+        self._branch.layout = layout
+
     def _layout_of(self, head: Head) -> str:
         """The layout that a repository has; a new one is flat, so that gitblobts can read it."""
+        self._layout = self._layout_there(head) or ("hour" if self._branch.layout == "hour" else "flat")
+        return self._layout
+
+    def _layout_there(self, head: Head) -> str | None:
+        """The layout of the blobs that there are; flat where there are both; None where there are none."""
         entries = git_tree.parse(self._branch.read(head.tree)) if head.tree else []
         names = (instant.decode(entry.name.decode("utf-8", "replace")) for entry in entries)
-        flat = any(name is not None and instant.folder(name.timestamp_ns) for name in names)
+        if any(name is not None and instant.folder(name.timestamp_ns) for name in names):
+            return "flat"
         years = any(entry.is_directory and len(entry.name) == 4 and entry.name.isdigit() for entry in entries)
-        self._layout = "hour" if not flat and (years or self._branch.layout == "hour") else "flat"
-        return self._layout
+        return "hour" if years else None
 
     def _commit(
         self, objects: Objects, head: Head, placed: list[Placed], message: str, recent: dict[bytes, bytes]
