@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import subprocess
 import sys
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support import clean_environment, free_port, need_tool, running_server
+from support import clean_environment, free_port, need_tool, run_cli, running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,3 +174,61 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert (done.code, done.out) == (code, b"")
     assert said in done.err
     assert done.err.splitlines()[-1].startswith("holdall: ")
+
+
+def test_what_a_terminal_would_obey_does_not_reach_one(tmp_path: Path, tree: Path, holdall: Holdall) -> None:
+    store = ("--store", str(tmp_path / "store"))
+    name = str(tree / "a\x1b[2Jb\x9b")
+    (tree / name).write_text("a name")
+    holdall("commit", tree, *store, "--ref", "r", "-m", "red\x1b[31m\x9b", "-q")
+
+    piped = holdall("put", name, "name", *store)
+    log = holdall("log", "r", *store)
+    shown = at_terminal("put", name, "name", *store) + at_terminal("checkout", name, *store)
+
+    assert piped.out.splitlines()[0].endswith(b"  " + os.fsencode(name))
+    assert log.line.endswith("  red\\x1b[31m\\x9b")
+    assert shown.count(rb"a\x1b[2Jb\x9b") == 2
+    assert b"\x1b" not in shown
+
+
+def at_terminal(*words: str) -> bytes:
+    """What a command shows on a terminal."""
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "holdall", *words]
+    subprocess.run(command, stdout=theirs, stderr=theirs, env=clean_environment({"TERM": "xterm"}), check=False)
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    return shown
+
+
+def test_run_takes_a_command(tmp_path: Path, tree: Path, holdall: Holdall) -> None:
+    done = holdall("commit", tree, "--store", tmp_path / "store", "--run", " ")
+
+    assert (done.code, done.out, done.err) == (2, b"", "holdall: --run names no command.\n")
+
+
+def test_a_named_pipe_in_the_place_of_a_file_of_ours_holds_nothing_up(
+    tmp_path: Path, tree: Path, holdall: Holdall
+) -> None:
+    words = ("commit", str(tree), "--store", str(tmp_path / "store"))
+    before = holdall(*words, "--ref", "r").line
+    [cache] = (tmp_path / "home" / ".cache" / "holdall" / "trees").iterdir()
+    secret = tmp_path / "home" / ".config" / "holdall" / "ref-secret"
+    for ours in (cache, secret):
+        ours.unlink()
+        os.mkfifo(ours)
+
+    done = run_cli(*words, timeout=10)
+    refused = run_cli(*words, "--ref", "r", timeout=10)
+    again = cache.is_file()
+
+    assert (done.returncode, done.stdout.decode().strip(), again) == (0, before, True)
+    assert refused.returncode == 2
+    assert refused.stderr.endswith(b"/ref-secret, cannot be used: it is no plain file.\n")

@@ -188,7 +188,7 @@ def test_what_makes_no_profile_is_refused_before_anything_is_made(
         (("ls", "-s", "pair", "--spread", "stripe"), "The profile pair is not spread so."),
         (("ls", "-s", "pair", "--api-key-file", "key"), "The profile pair has its API keys."),
         (("verify", "pair", "--store", "a"), "There are two stores to look at."),
-        (("verify", "a", "--repair"), "There is no second copy to repair from in this store."),
+        (("verify", "0" * 64, "--store", "a", "--repair"), "There is no second copy to repair from in this store."),
         (("verify", "pair", "--repair", "--sample", "1%"), "--repair goes with neither --sample nor --quarantine."),
         (("backup", "pair", "profile:pair"), "FROM and TO are the same store."),
     ],

@@ -57,8 +57,30 @@ def test_a_whole_store_prints_nothing(holdall: Holdall, data: Path) -> None:
     assert (named.code, named.out, named.err) == (0, b"", words)
     assert (by_option.code, by_option.err) == (0, words)
     expected = {"blobs": 2, "blobs_bytes": 8, "slots": 1, "damaged": 0, "refused": 0, "set_aside": 0}
+    expected |= {"unmarked": 0, "marked": 0}
     assert (told.code, told.json, told.err) == (0, expected, "")
     assert (quiet.code, quiet.out, quiet.err) == (0, b"", "")
+
+
+def test_blobs_that_lost_their_mark_are_told_and_marked_again(holdall: Holdall, data: Path) -> None:
+    address = put(holdall, data, b"copied without its mode")
+    slot = data / holdall("slot", "set", "--store", data, "--key", "k", "--value", "1").line[1:]
+    file = data / address[1:]
+    file.chmod(0o644)
+
+    told = holdall("verify", data)
+    one = holdall("verify", address, "--store", data)
+    mended = holdall("verify", data, "--repair")
+    again = holdall("verify", data, "--json")
+
+    assert (told.code, told.out) == (1, b"")
+    assert "\nholdall: 1 blob looks like a slot, as after a copy without modes" in told.err
+    assert (one.code, one.err) == (0, f"holdall: {address} is whole (23 B).\n")
+    words = "holdall: verified 1 blob (23 B), 0 damaged, 1 marked as blobs again; read 1 slot, which has no hash\n"
+    assert (mended.code, mended.err) == (0, words)
+    assert (again.code, again.json["unmarked"], again.json["slots"]) == (0, 0, 1)
+    assert [entry.stat().st_mode & 0o777 for entry in (file, slot)] == [0o444, 0o644]
+    assert file.read_bytes() == b"copied without its mode"
 
 
 def test_damaged_blobs_are_the_result(holdall: Holdall, data: Path) -> None:

@@ -21,7 +21,7 @@ from holdall.core.tree import Metadata
 from holdall.errors import ConflictError, DamageError, MemberNotFoundError, NotFoundError, OutOfSpaceError, UsageError
 from holdall.limits import MIB
 from holdall.limits.snapshot import DIRECTORIES_OPEN_MAX
-from holdall.snapshot import restoring
+from holdall.snapshot import places, restoring
 from holdall.snapshot.checkout import Report, Wish, checkout
 from holdall.snapshot.reading import open_commit
 from holdall.stores.directory import DirectoryStore
@@ -822,3 +822,47 @@ def test_a_run_that_is_refused_takes_nothing_from_the_one_at_work(tmp_path: Path
         restore(TREE, tmp_path / "out")
     assert half.is_dir()
     os.close(fd)
+
+
+def deep(root: Path, levels: int) -> list[bytes]:
+    """Makes directories one in the other; the paths of all, the outermost first."""
+    paths = [b"/".join([b"d"] * level) for level in range(1, levels + 1)]
+    for path in paths:
+        os.mkdir(os.fsencode(root) + b"/" + path)
+    return paths
+
+
+def test_going_back_up_a_deep_tree_opens_each_directory_about_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = deep(tmp_path, 10 * DIRECTORIES_OPEN_MAX)
+    root = os.open(tmp_path, os.O_RDONLY)
+    cursor, opened, before = places.Cursor(root), 0, os.open
+
+    def counted(*args: Any, **named: Any) -> int:
+        nonlocal opened
+        opened += 1
+        return before(*args, **named)
+
+    monkeypatch.setattr(os, "open", counted)
+    for path in (*paths, *reversed(paths)):
+        assert os.path.samestat(os.fstat(cursor.directory(path)), os.stat(os.fsencode(tmp_path) + b"/" + path))
+    cursor.close()
+    os.close(root)
+
+    assert opened <= 3 * len(paths)
+
+
+def test_the_way_back_up_does_not_lead_out_of_the_tree(tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    paths = deep(tmp_path / "tree", 2 * DIRECTORIES_OPEN_MAX)
+    root = os.open(tmp_path / "tree", os.O_RDONLY)
+    cursor = places.Cursor(root)
+    cursor.directory(paths[-1])
+    os.rename(tmp_path / "tree" / os.fsdecode(paths[-1]), tmp_path / "moved")
+
+    found = os.fstat(cursor.directory(paths[-2]))
+    cursor.close()
+    os.close(root)
+
+    assert os.path.samestat(found, os.stat(tmp_path / "tree" / os.fsdecode(paths[-2])))

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
+import os
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 from making import file, folder, made
 
 from holdall.core.address import Address
 from holdall.core.codec import Codec
+from holdall.errors import ReadOnlyError
 from holdall.snapshot.keep import keep
+from holdall.stores.directory import DirectoryStore
+from holdall.stores.disk import Disk
 from holdall.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TREE = [folder("a"), file("a/f", random.Random(5).randbytes(2_000_000)), file("b", b"2")]
 
@@ -65,3 +74,33 @@ def test_a_chunk_that_comes_twice_is_missed_once() -> None:
         return (await keep(store, address)).missing
 
     assert len(asyncio.run(run())) == 1
+
+
+class ReadOnlyDisk(Disk):
+    """A disk that takes no change of a time."""
+
+    def set_times(self, fd: int, accessed_ns: int, modified_ns: int) -> None:
+        del fd, accessed_ns, modified_ns
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+
+def test_nothing_is_kept_where_no_use_can_be_written_down(tmp_path: Path) -> None:
+    async def stored() -> Address:
+        store = await DirectoryStore.open(str(tmp_path))
+        address = await made(TREE).put(store)
+        await store.aclose()
+        return address
+
+    async def run() -> None:
+        frozen = await DirectoryStore.open(str(tmp_path), disk=ReadOnlyDisk)
+        try:
+            await keep(frozen, address)
+        finally:
+            await frozen.aclose()
+
+    address = asyncio.run(stored())
+    for entry in tmp_path.glob("*.tig"):
+        os.utime(entry, ns=(0, 0))
+
+    with pytest.raises(ReadOnlyError, match="is not kept"):
+        asyncio.run(run())

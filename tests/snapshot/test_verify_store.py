@@ -132,7 +132,7 @@ def test_what_the_disk_has_lost_is_damage_and_what_it_refuses_is_not(
         assert {address: trouble.is_damage for address, trouble in troubles.items()} == {lost: True, refused: False}
         assert isinstance(troubles[refused].error, ReadOnlyError)
         assert verification.report == VerifyReport(blobs=1, blobs_bytes=10, damaged=1, refused=1)
-        assert (await examine(store, whole)).kind is Kind.BLOB
+        assert (await examine(store, whole)).info.kind is Kind.BLOB
         await store.aclose()
 
     asyncio.run(scenario())

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from unplugged import Unplugged, awaited
 
 from holdall.core.address import Address
+from holdall.core.shares import HEAD_BYTES
 from holdall.errors import (
     AlreadySetError,
     BlobInTheWayError,
+    DamageError,
     NotFoundError,
     StoreError,
     UnreachableError,
@@ -23,6 +25,7 @@ from holdall.errors import (
 from holdall.limits import KIB, MIB
 from holdall.stores.base import ABSENT, ALWAYS, IfVersion, Kind
 from holdall.stores.composite import Member
+from holdall.stores.encrypted import EncryptedStore
 from holdall.stores.memory import MemoryStore
 from holdall.stores.mirror import MirrorStore
 from holdall.stores.mirror_leading import Standing, note_address, note_from, note_text, source_of
@@ -497,3 +500,54 @@ def test_whose_word_counts(members: list[str | dict[str, int] | None], expected:
         assert standings.index(source_of(standings)) == expected
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+@pytest.mark.parametrize("at", [3, -3])
+def test_a_copy_that_does_not_decrypt_is_replaced_by_one_that_does(damaged: int, at: int) -> None:
+    """Its head or its body is changed, at the member that leads or at the one that follows."""
+
+    async def scenario() -> tuple[list[str], list[bytes | None], list[str], int]:
+        raw = [MemoryStore(), MemoryStore()]
+        sealed = [EncryptedStore(member, bytes(range(32))) for member in raw]
+        store = mirrored(*sealed)
+        await store.write(KEY, b"a value")
+        await spoil(raw[damaged], at)
+        mended = await store.repair(KEY)
+        notes = [await value(member, note_address(KEY)) for member in sealed]
+        return (
+            mended,
+            [await value(member) for member in sealed],
+            await mirrored(*sealed).repair(KEY),
+            notes.count(None),
+        )
+
+    assert asyncio.run(scenario()) == (["ab"[damaged]], [b"a value"] * 2, [], 2)
+
+
+def test_a_damaged_copy_is_not_replaced_by_an_earlier_value() -> None:
+    async def scenario() -> tuple[str, bytes | None]:
+        raw, away = MemoryStore(), Unplugged()
+        sealed = [EncryptedStore(raw, bytes(range(32))), EncryptedStore(away, bytes(range(32)))]
+        store = mirrored(*sealed)
+        await store.write(KEY, b"earlier")
+        away.plugged = False
+        await store.write(KEY, b"later")
+        away.plugged = True
+        await spoil(raw, -3, size_bytes=len(b"later"))
+        with pytest.raises(DamageError) as caught:
+            await mirrored(*sealed).repair(KEY)
+        return caught.value.message, await value(sealed[1])
+
+    message, kept = asyncio.run(scenario())
+
+    assert "holds the latest value" in message
+    assert kept == b"earlier"
+
+
+async def spoil(member: MemoryStore, at: int, size_bytes: int = len(b"a value")) -> None:
+    """Changes one byte of the only ciphertext in a member that is of a value of this length."""
+    [name] = [info.address async for info in member.entries() if info.size_bytes == HEAD_BYTES + 16 + size_bytes]
+    data = bytearray(await content(member, name))
+    data[at] ^= 1
+    await member.write(name, bytes(data))

@@ -56,8 +56,7 @@ def commit(
         no_cache: Read every file, whatever is remembered of earlier commits.
         common: The options of every command.
     """
-    if message and ref is None:
-        raise UsageError("--message goes with --ref.")
+    _check_words(ref, message, run)
     root = root_of(directory)
     place = common.place()
     if encrypt:
@@ -102,6 +101,13 @@ async def _commit(store: "Store", root: str, options: "CommitOptions", common: C
             shown = report.size_bytes
 
         return await commit_directory(store, root, options, dry_run=dry_run, on_progress=advance)
+
+
+def _check_words(ref: str | None, message: str, run: str | None) -> None:
+    if message and ref is None:
+        raise UsageError("--message goes with --ref.")
+    if run is not None and not run.strip():
+        raise UsageError("--run names no command.")
 
 
 def _check_sealed(place: "Place") -> None:

@@ -27,7 +27,7 @@ MEANINGS: Final = {
     WRONG_USE: "wrong use",
     NOT_FOUND: "not found",
     DAMAGED: "damaged data",
-    REFUSED: "refused without the API key",
+    REFUSED: "refused: the API key, or what the other nodes allow",
     UNREACHABLE: "the store cannot be reached",
     INTERRUPTED: "interrupted",
     TERMINATED: "terminated",

@@ -42,8 +42,7 @@ def log(
             if common.json:
                 output.document({"address": entry.address, "time": entry.time, "message": entry.message})
             else:
-                text = entry.message.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
-                output.line(f"{entry.address}  {entry.time}  {text}".rstrip())
+                output.line(output.escape(f"{entry.address}  {entry.time}  {entry.message}").rstrip())
         return DONE
 
     return with_store(common, work)

@@ -1,6 +1,7 @@
 """What reaches the terminal. Results go to standard output and nothing else does; all other words go to standard error.
 
-Nothing outside this file prints.
+Nothing outside this file prints. What a terminal would obey is never sent to one as it is: names and messages come from
+stores, and from whoever wrote to them.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ if TYPE_CHECKING:
     from holdall.stores.base import Info
 
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\\]")
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\udc80-\udc9f]")
+"""What moves a terminal, or sets it up, but for line feeds and tabs; the last are single bytes of no UTF-8."""
 _ESCAPES = {"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _COLOURS = {"ok": "32", "warn": "33", "fail": "31"}
 
 
 def line(text: str) -> None:
-    """Writes one line of a result; file names come out as the bytes they are."""
-    sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+    """Writes one line of a result; file names come out as the bytes they are, but for a terminal's control characters.
+
+    These are escaped on a terminal only.
+    """
+    _write(_harmless(text) if sys.stdout.isatty() else text)
 
 
 def named_line(text: str, name: str) -> None:
@@ -42,8 +48,13 @@ def path_line(words: str, path: bytes, target: bytes = b"") -> None:
     these are escaped and the line begins with a backslash, as that of sha256sum does.
     """
     text = os.fsdecode(path) + (f" -> {os.fsdecode(target)}" if target else "")
-    escaped = _CONTROLS.sub(lambda found: _ESCAPES.get(found[0]) or f"\\x{ord(found[0]):02x}", text)
+    escaped = escape(text)
     line(f"{words}{text}" if escaped == text else f"\\{words}{escaped}")
+
+
+def escape(text: str) -> str:
+    """A text on one line, without control characters: these and backslashes are written as in Python."""
+    return _CONTROLS.sub(_escape, text)
 
 
 def moment(time_ns: int) -> str:
@@ -79,7 +90,7 @@ def table(rows: Iterable[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        line("  ".join(_painted(cell) for cell in cells).rstrip())
+        _write("  ".join(map(_painted, cells)).rstrip())
 
 
 def bars(rows: Sequence[tuple[str, int]]) -> None:
@@ -117,8 +128,8 @@ def discard() -> None:
 
 
 def note(text: str) -> None:
-    """Says something beside the result."""
-    sys.stderr.write(f"holdall: {text}\n")
+    """Says something beside the result; what a terminal would obey is escaped wherever it goes."""
+    sys.stderr.write(f"holdall: {_harmless(text)}\n")
     sys.stderr.flush()
 
 
@@ -164,7 +175,21 @@ def described(info: Info) -> dict[str, Any]:
     }
 
 
+def _write(text: str) -> None:
+    sys.stdout.buffer.write(os.fsencode(text) + b"\n")
+
+
+def _harmless(text: str) -> str:
+    return _OBEYED.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return _ESCAPES.get(found[0]) or f"\\x{ord(found[0]) & 0xFF:02x}"
+
+
 def _painted(cell: str) -> str:
+    if sys.stdout.isatty():
+        cell = _harmless(cell)
     colour = _COLOURS.get(cell.strip())
     if colour is None or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
         return cell
@@ -173,5 +198,5 @@ def _painted(cell: str) -> str:
 
 def panel(lines: Sequence[str]) -> None:
     """Shows a few lines together, set off by empty ones."""
-    sys.stderr.write("\n" + "\n".join(lines) + "\n\n")
+    sys.stderr.write("\n" + "\n".join(map(_harmless, lines)) + "\n\n")
     sys.stderr.flush()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from holdall.errors import LocalFileError, SettingError, StoreURLError, UsageError
 from holdall.limits.stores import PROFILES_BYTES_MAX
+from holdall.stores.disk import open_regular
 from holdall.stores.opening import directory_of
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def read(name: str) -> Place:
     if not exists(name):
         raise UsageError(f"There is no profile {name[:60]!r}.", hint="See those there are with holdall store ls.")
     path = path_of(name)
-    with _told(path), open(path, "rb") as file:
+    with _told(path), open(path, "rb", opener=open_regular) as file:
         if os.fstat(file.fileno()).st_mode & 0o077:
             raise SettingError(
                 f"{path} can be read or written by others, and what is in it is secret.",

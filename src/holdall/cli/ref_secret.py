@@ -9,6 +9,7 @@ from typing import Final
 
 from holdall.cli import output
 from holdall.errors import UsageError
+from holdall.stores.disk import open_regular
 
 VARIABLE: Final = "HOLDALL_REF_SECRET"
 _BYTES: Final = 32
@@ -38,7 +39,7 @@ def ref_secret(*, quiet: bool = False) -> bytes:
         else:
             if not quiet:
                 output.note(f"Made {path}: whoever has it finds your refs, and without it nobody does. Keep a copy.")
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="ascii", opener=open_regular) as file:
             found = file.read().strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"

@@ -58,8 +58,9 @@ def verify(
     Prints the address of each blob that is damaged or cannot be read; if there is one, the exit code is 4. Slots have
     no hash: it is only seen whether they can be read. Of a commit, every blob that it is made of is verified, and that
     they make up the tree that it names. With --json, each line is {"address", "slug", "message",
-    "set_aside"}, and the last one {"blobs", "blobs_bytes", "slots", "damaged", "refused", "set_aside"}; for an address
-    the only one is {"address", "kind", "size_bytes"}. With --repair it is {"entries", "repaired", "failed"}.
+    "set_aside"}, and the last one {"blobs", "blobs_bytes", "slots", "damaged", "refused", "set_aside", "unmarked",
+    "marked"}; for an address the only one is {"address", "kind", "size_bytes"}. With --repair of a store that has
+    second copies it is {"entries", "repaired", "failed"}.
 
     Args:
         what: An address, or a store as --store takes it; the default store where nothing is named.
@@ -67,7 +68,8 @@ def verify(
         quarantine: Take damaged blobs out of the way, so that right bytes can take their place. A directory keeps them
             as .holdall-damaged-<hash>; a server deletes them, for its API key.
         repair: Read every copy in a mirror, or every share, and make those anew that are damaged or missing. If all
-            could be, the exit code is 0.
+            could be, the exit code is 0. In any other store, mark as blobs again those that look like slots, since
+            they were copied without their mode.
         jobs: Entries under way at once.
         common: The options of every command.
     """
@@ -83,7 +85,9 @@ def verify(
     if repair:
         if sample is not None or quarantine:
             raise UsageError("--repair goes with neither --sample nor --quarantine.")
-        return _repair(place, address, common, jobs=jobs)
+        if place.outlives or place.is_sealed or address is not None:
+            return _repair(place, address, common, jobs=jobs)
+        return _verify_store(place, common, share=1.0, jobs=jobs, quarantine=False, mark=True)
     if address is not None:
         if sample is not None:
             raise UsageError("--sample is for whole stores.")
@@ -91,8 +95,10 @@ def verify(
     return _verify_store(place, common, share=share, jobs=jobs, quarantine=quarantine)
 
 
-def _verify_store(place: "Place", common: Common, *, share: float, jobs: int, quarantine: bool) -> int:
-    """Verifies a whole store, or a random part of it."""
+def _verify_store(
+    place: "Place", common: Common, *, share: float, jobs: int, quarantine: bool, mark: bool = False
+) -> int:
+    """Verifies a whole store, or a random part of it; with `mark`, makes blobs of what is one and looks like a slot."""
 
     async def work(store: "Store") -> int:
         from holdall.snapshot.verify_store import StoreVerification  # noqa: PLC0415 - brings asyncio with it
@@ -103,14 +109,17 @@ def _verify_store(place: "Place", common: Common, *, share: float, jobs: int, qu
                 progress.add(size_bytes)
                 progress.relabel(f"Verifying, {run.report.seen:,} entries")
 
-            run = StoreVerification(store, share=share, jobs=jobs, quarantine=quarantine, count=count)
+            marking = store if mark else None
+            run = StoreVerification(store, share=share, jobs=jobs, quarantine=quarantine, mark=marking, count=count)
             await _report_troubles(run, progress, common)
         report = run.report
         if common.json:
             output.document({name: getattr(report, name) for name in report.__slots__})
         elif not common.quiet:
             output.note(_summary(report, quarantine=quarantine))
-        return DAMAGED if report.damaged else FAILED if report.refused else DONE
+        if report.unmarked and not common.json:
+            output.note(_unmarked(report.unmarked, place))
+        return DAMAGED if report.damaged else FAILED if report.refused or report.unmarked else DONE
 
     return with_place(place, common, work, create=False)
 
@@ -146,7 +155,7 @@ def _verify_address(address: Address, place: "Place", common: Common, *, quarant
 
         with Progress("Verifying", None, quiet=common.quiet) as progress:
             found = await look_twice(store, address, count=progress.add)
-            if not isinstance(found, Trouble) and await is_commit(store, found):
+            if not isinstance(found, Trouble) and await is_commit(store, found.info):
                 show = partial(_show, common=common)
                 return await verify_commit(store, address, progress, common, quarantine=quarantine, show=show)
         if isinstance(found, Trouble):
@@ -154,12 +163,13 @@ def _verify_address(address: Address, place: "Place", common: Common, *, quarant
                 found = replace(found, set_aside=await set_aside(store, found))
             _show(found, common)
             return DAMAGED if found.is_damage else FAILED
-        if found.kind is Kind.SLOT:
+        info = found.info
+        if info.kind is Kind.SLOT:
             raise UsageError(f"{address} holds a slot, which has no hash to be held to.")
         if common.json:
-            output.document({"address": address.path, "kind": found.kind.value, "size_bytes": found.size_bytes})
+            output.document({"address": address.path, "kind": info.kind.value, "size_bytes": info.size_bytes})
         elif not common.quiet:
-            output.note(f"{address} is whole ({format_size(found.size_bytes)}).")
+            output.note(f"{address} is whole ({format_size(info.size_bytes)}).")
         return DONE
 
     return with_place(place, common, work, create=False)
@@ -297,6 +307,8 @@ def _summary(report: "VerifyReport", *, quarantine: bool) -> str:
         words += f", {report.set_aside:,} of them taken out of the way"
     if report.refused:
         words += f", {report.refused:,} refused"
+    if report.marked:
+        words += f", {report.marked:,} marked as blobs again"
     if report.slots:
         words += (
             "; read 1 slot, which has no hash"
@@ -306,6 +318,16 @@ def _summary(report: "VerifyReport", *, quarantine: bool) -> str:
     if report.damaged and not quarantine:
         words += ". --quarantine takes damaged blobs out of the way"
     return words
+
+
+def _unmarked(number: int, place: "Place") -> str:
+    """What to say of blobs that look like slots; of more stores than one, each has marks of its own."""
+    looks = output.count(number, "blob looks like a slot", "blobs look like slots")
+    each = "" if len(place.stores) == 1 else "for each store "
+    return (
+        f"{looks}, as after a copy without modes, so that damage among the slots does not show; "
+        f"{each}holdall verify --repair marks them again, but not what is damaged."
+    )
 
 
 def _address(text: str) -> Address | None:

@@ -18,6 +18,7 @@ import msgspec
 from holdall.core.address import Address
 from holdall.core.tree import order
 from holdall.limits.snapshot import CLOCK_TICK_NS, COARSE_CLOCK_TICK_NS
+from holdall.stores.disk import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -94,7 +95,7 @@ class FileCache:
             self._new = open(f"{self._path}.{os.getpid()}-{id(self):x}", "xb")  # noqa: SIM115 - for a whole commit
             self._new.write(_HEAD)
         with suppress(OSError):
-            self._old = open(self._path, "rb")  # noqa: SIM115 - as above
+            self._old = open(self._path, "rb", opener=open_regular)  # noqa: SIM115 - as above
             if self._old.read(len(_HEAD)) == _HEAD:
                 self._advance()
 
@@ -130,7 +131,7 @@ class FileCache:
     def save(self) -> None:
         """Puts what this commit used in place of what was there; where it cannot, nothing is remembered."""
         self._write()
-        new, self._new = self._new, None
+        new = self._new
         if new is None or self._path is None:
             return
         folder, name = os.path.split(self._path)
@@ -141,6 +142,7 @@ class FileCache:
                 if left.startswith(f"{name}.") and made != new.name:
                     os.unlink(made)  # by a commit that was killed; one under way remembers nothing then
             os.replace(new.name, self._path)
+            self._new = None
         self.close()
 
     def close(self) -> None:

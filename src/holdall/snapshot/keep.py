@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from holdall.core.manifest import decode_manifest
-from holdall.errors import MemberNotFoundError
+from holdall.errors import MemberNotFoundError, ReadOnlyError
 from holdall.limits.snapshot import INDEX_PARTS_MAX, MANIFEST_LINES_MAX
 from holdall.snapshot.fetching import read_list, read_manifest
+from holdall.stores.abilities import UseRecording
 from holdall.stores.base import missing
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ async def keep(store: Blobs, address: Address) -> KeepReport:
         NotFoundError: There is no such commit.
         CommitError: What is there is no commit.
         DamageError: The manifest, or a list that it names, does not hash to its address.
+        ReadOnlyError: The store cannot write down that it was used.
         StoreError: The store failed.
     """
     report = KeepReport()
@@ -55,6 +57,11 @@ async def keep(store: Blobs, address: Address) -> KeepReport:
             part = batch[start : start + _BATCH]
             report.members += len(part)
             report.missing += await missing(store, part)
+    if isinstance(store, UseRecording) and store.unrecorded_uses:
+        raise ReadOnlyError(
+            f"{address} is not kept: the store cannot be written, so what it is made of expires as before.",
+            hint="Check the owner, mode and mount of its directory and files.",
+        )
     report.missing = list(dict.fromkeys(report.missing))
     return report
 

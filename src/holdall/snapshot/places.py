@@ -34,6 +34,8 @@ class Cursor:
         self._root = root
         self._path: bytes | None = b""
         self._names: list[bytes] = []
+        self._identities: dict[int, tuple[int, int]] = {}
+        """Device and inode, by its depth, of each directory on the way that was closed for a deeper one."""
         self._fds: list[int] = []
         """Of the directories on the way the outer ones, and last the innermost."""
 
@@ -47,8 +49,13 @@ class Cursor:
             OSError: There is none, or something on the way is a symlink or no directory.
         """
         if path != self._path:
-            self._path = None
-            self._go(path.split(b"/") if path else [])
+            before, self._path = self._path, None
+            if before and path.startswith(before + b"/"):
+                self._down(path[len(before) + 1 :].split(b"/"))
+            elif before and path and before.startswith(path + b"/"):
+                self._up(path.count(b"/") + 1)
+            else:
+                self._go(path.split(b"/") if path else [])
             self._path = path
         return self._fds[-1] if self._fds else self._root
 
@@ -62,17 +69,53 @@ class Cursor:
             if here != there:
                 break
             same += 1
-        if same < len(self._names):
-            same = min(same, DIRECTORIES_OPEN_MAX - 1)
-            while len(self._fds) > same:
-                os.close(self._fds.pop())
-            del self._names[same:]
-        for name in names[same:]:
+        self._up(same)
+        self._down(names[same:])
+
+    def _down(self, names: list[bytes]) -> None:
+        for name in names:
             fd = os.open(name, DIRECTORY_FLAGS, dir_fd=self._fds[-1] if self._fds else self._root)
             if len(self._fds) == DIRECTORIES_OPEN_MAX:
+                self._identities[len(self._names)] = _identity(self._fds[-1])
                 os.close(self._fds.pop())
             self._fds.append(fd)
             self._names.append(name)
+
+    def _up(self, depth: int) -> None:
+        """Goes back to a directory on the way: one that was closed is reached from below, or else from above."""
+        kept = min(depth, DIRECTORIES_OPEN_MAX - 1)
+        steps = len(self._names) - depth
+        if not steps or (steps < depth - kept and self._rise(depth)):
+            return
+        again = self._names[kept:depth]
+        while len(self._fds) > kept:
+            os.close(self._fds.pop())
+        del self._names[kept:]
+        self._down(again)
+
+    def _rise(self, depth: int) -> bool:
+        """Goes up from the innermost directory; False where that does not lead to the one that was closed."""
+        at, risen = self._fds.pop(), False
+        try:
+            for _ in range(len(self._names) - depth):
+                above = os.open(b"..", DIRECTORY_FLAGS, dir_fd=at)
+                os.close(at)
+                at = above
+            risen = _identity(at) == self._identities.get(depth)
+        except OSError:
+            pass  # the way from above says why
+        finally:
+            if not risen:
+                os.close(at)
+        if risen:
+            self._fds.append(at)
+            del self._names[depth:]
+        return risen
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
 
 
 def told(error: OSError, path: bytes, what: str = "restored") -> HoldallError:

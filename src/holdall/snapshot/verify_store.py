@@ -1,7 +1,9 @@
 """Reading what a store holds and holding it to its addresses; taking out of the way what does not match.
 
 A blob must hash to its address. A slot has no hash to be held to; it is read to its end, which shows whether it can be
-read at all. Nothing here is a use of an entry: no timer restarts.
+read at all. One whose bytes are those of its own address is a blob that was copied without its mode, by which a
+directory tells the two apart; it is counted, and can be stored as a blob again. Nothing else here is a use of an entry:
+no timer restarts.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from random import SystemRandom
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from holdall.errors import AccessError, ConflictError, DamageError, NotFoundError, StoreError
 from holdall.limits import CHUNK_BYTES, MIB
 from holdall.limits.snapshot import STORE_JOBS, UNDOUBTED_DELETIONS_MAX
 from holdall.snapshot.whole_store import PASSING, Trouble, every_address, persistently, trouble_with
 from holdall.stores.abilities import BatchStat, FileBacked, Quarantining
-from holdall.stores.base import Kind
+from holdall.stores.base import IfVersion, Kind
 from holdall.stores.disk import translated
 from holdall.stores.ordered import in_order
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from holdall.core.address import Address
-    from holdall.stores.base import Blobs, Info, Reading
+    from holdall.stores.base import Blobs, Info, Reading, Slots
 
 _LOOKS: Final = 2
 """A blob is called damaged when it was read wrong this often."""
@@ -43,6 +45,18 @@ def ignore(size_bytes: int) -> None:
     del size_bytes
 
 
+class Examined(NamedTuple):
+    """An entry that was read to its end.
+
+    Attributes:
+        info: What the store knows of it, but for its kind where the bytes prove another.
+        is_unmarked: Whether the store has it as a slot, and its bytes are the blob of its address.
+    """
+
+    info: Info
+    is_unmarked: bool
+
+
 @dataclass(slots=True)
 class VerifyReport:
     """What a verification has found so far.
@@ -54,6 +68,8 @@ class VerifyReport:
         damaged: Entries whose bytes are wrong or cannot be read.
         refused: Entries that the store did not let be read.
         set_aside: Damaged blobs that were taken out of the way.
+        unmarked: Of `blobs`, those that the store has as slots.
+        marked: Of `blobs`, those that it had as slots, and has as blobs now.
     """
 
     blobs: int = 0
@@ -62,6 +78,8 @@ class VerifyReport:
     damaged: int = 0
     refused: int = 0
     set_aside: int = 0
+    unmarked: int = 0
+    marked: int = 0
 
     @property
     def seen(self) -> int:
@@ -78,6 +96,7 @@ class StoreVerification:
         jobs: Entries under way at once.
         quarantine: Take damaged blobs out of the way: a store that can keeps them under another name, any other
             deletes them.
+        mark: The same store, to store as a blob again what it has as a slot and is one.
         count: Told of bytes as they are read.
 
     Attributes:
@@ -91,6 +110,7 @@ class StoreVerification:
         share: float = 1.0,
         jobs: int = STORE_JOBS,
         quarantine: bool = False,
+        mark: Slots | None = None,
         count: Callable[[int], None] = ignore,
     ) -> None:
         self.report = VerifyReport()
@@ -98,6 +118,7 @@ class StoreVerification:
         self._share = share
         self._jobs = jobs
         self._quarantine = quarantine
+        self._marking = mark
         self._count = count
 
     async def troubles(self) -> AsyncGenerator[Trouble, None]:
@@ -152,12 +173,26 @@ class StoreVerification:
             return None  # it has gone since it was listed
         if isinstance(found, Trouble):
             return found
-        if found.kind is Kind.BLOB:
-            self.report.blobs += 1
-            self.report.blobs_bytes += found.size_bytes
-        else:
+        if found.info.kind is Kind.SLOT:
             self.report.slots += 1
+            return None
+        self.report.blobs += 1
+        self.report.blobs_bytes += found.info.size_bytes
+        if found.is_unmarked:
+            marked = await self._mark(address)
+            self.report.marked += marked
+            self.report.unmarked += not marked
         return None
+
+    async def _mark(self, address: Address) -> bool:
+        """Stores a blob that is marked as a slot again, as what it is; whether that was done."""
+        if self._marking is None:
+            return False
+        with suppress(NotFoundError, ConflictError):  # somebody has changed it
+            async with await self._store.get(address, use=False) as reading:
+                info = await self._marking.write(address, reading, when=IfVersion(reading.info.version))
+            return info.kind is Kind.BLOB
+        return False
 
     def _check_deletions(self) -> None:
         """Stops before more is deleted when so much is damaged that something between here and the store must be.
@@ -174,7 +209,7 @@ class StoreVerification:
             )
 
 
-async def look_twice(store: Blobs, address: Address, *, count: Callable[[int], None] = ignore) -> Info | Trouble:
+async def look_twice(store: Blobs, address: Address, *, count: Callable[[int], None] = ignore) -> Examined | Trouble:
     """Examines an entry, and once more where the first look found it wrong.
 
     Args:
@@ -183,7 +218,7 @@ async def look_twice(store: Blobs, address: Address, *, count: Callable[[int], N
         count: Told of bytes as they are read.
 
     Returns:
-        What the store knows of the entry, or what was wrong with it both times.
+        What was found, or what was wrong with it both times.
 
     Raises:
         NotFoundError: Nothing is there.
@@ -224,7 +259,7 @@ async def set_aside(store: Blobs, trouble: Trouble) -> bool:
     return False
 
 
-async def examine(store: Blobs, address: Address, *, count: Callable[[int], None] = ignore) -> Info:
+async def examine(store: Blobs, address: Address, *, count: Callable[[int], None] = ignore) -> Examined:
     """Reads an entry to its end, and holds a blob to its address.
 
     Args:
@@ -239,12 +274,15 @@ async def examine(store: Blobs, address: Address, *, count: Callable[[int], None
     """
     async with await store.get(address, use=False) as reading:
         digest = await digest_of(reading, count)
-    if reading.info.kind is Kind.BLOB and digest != address:
+    info = reading.info
+    if digest == address:
+        return Examined(info._replace(kind=Kind.BLOB), info.kind is Kind.SLOT)
+    if info.kind is Kind.BLOB:
         raise DamageError(
             f"What the store has at {address} does not hash to it.",
             hint="Take it out of the way with holdall verify --quarantine, then copy it from another store.",
         )
-    return reading.info
+    return Examined(info, is_unmarked=False)
 
 
 async def digest_of(reading: Reading, count: Callable[[int], None] = ignore) -> bytes:

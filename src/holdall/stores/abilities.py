@@ -204,6 +204,16 @@ class Quarantining(Protocol):
 
 
 @runtime_checkable
+class UseRecording(Protocol):
+    """A store that is read even where it cannot write down that it was."""
+
+    @property
+    def unrecorded_uses(self) -> int:
+        """How many uses could not be written down since it was opened: their timers did not restart."""
+        ...
+
+
+@runtime_checkable
 class Keyed(Protocol):
     """A store that knows whether it brings a key to where its entries are."""
 

@@ -115,6 +115,11 @@ class DirectoryStore:
         return await asyncio.get_running_loop().run_in_executor(None, opened)
 
     @property
+    def unrecorded_uses(self) -> int:
+        """How many uses could not be written down; see `UseRecording`."""
+        return self._shelf.unrecorded_uses
+
+    @property
     def path(self) -> str:
         """The directory."""
         return self._shelf.disk.path

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Final
@@ -62,6 +63,19 @@ def unless_read_only() -> Iterator[None]:
     except OSError as error:
         if error.errno not in _READ_ONLY:
             raise
+
+
+def open_regular(path: str, flags: int) -> int:
+    """An opener for `open` that does not wait for the writer of a named pipe, nor takes anything but a plain file.
+
+    Raises:
+        OSError: As open(2), or it is no plain file.
+    """
+    fd = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    raise OSError(errno.EINVAL, "it is no plain file")
 
 
 class Disk:

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from holdall.errors import HoldallError, NotFoundError, StoreError, UnreachableError
+from holdall.errors import DamageError, HoldallError, NotFoundError, StoreError, UnreachableError
 from holdall.limits.stores import MIRROR_LOST_SECONDS, MIRROR_NOTE_BYTES_MAX
 from holdall.stores.composite import at_once, names_of
 from holdall.stores.mirror_leading import Standing, looks_lost, note_address, note_from, source_of
@@ -81,6 +81,37 @@ async def info_at(store: Blobs, address: Address) -> Info | None:
         return await store.stat(address, use=False)
     except NotFoundError:
         return None
+
+
+async def read_copies(address: Address, members: Sequence[Member]) -> tuple[list[Standing], list[Standing]]:
+    """Reads every copy of a slot to its end; no use of it.
+
+    Only what says itself whether it is whole can be found damaged, such as an encrypted copy.
+
+    Returns:
+        The members whose copy is whole, and those whose copy is damaged; others hold none, or did not say.
+    """
+
+    async def read(member: Member) -> tuple[Standing, bool] | None:
+        standing, is_whole = Standing(member, None, held=True), True
+        try:
+            async with await member.store.get(address, use=False) as reading:
+                standing.info = reading.info
+                async for _ in reading:
+                    pass
+        except NotFoundError:
+            return None
+        except DamageError:
+            is_whole = False
+        await _read_note(standing, address)
+        return standing, is_whole
+
+    whole: list[Standing] = []
+    damaged: list[Standing] = []
+    for answer in await at_once(member.ask(read(member)) for member in members):
+        if answer is not None and not isinstance(answer, HoldallError):
+            (whole if answer[1] else damaged).append(answer[0])
+    return whole, damaged
 
 
 async def _look_once(address: Address, members: Sequence[Member], *, changing: bool) -> Look:

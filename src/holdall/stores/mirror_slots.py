@@ -9,13 +9,14 @@ for who is believed, and `docs/spread.md` for what this cannot do.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from holdall.errors import (
     AlreadySetError,
     BlobInTheWayError,
     ConflictError,
+    DamageError,
     HoldallError,
     NotFoundError,
     StoreError,
@@ -24,11 +25,11 @@ from holdall.errors import (
 )
 from holdall.limits.stores import MIRROR_FOLLOW_ATTEMPTS_MAX
 from holdall.stores.base import ABSENT, WHOLE, IfVersion, Info, Kind
-from holdall.stores.composite import at_once, raise_first
+from holdall.stores.composite import at_once, names_of, raise_first
 from holdall.stores.composite_bodies import Kept, KeptReading
 from holdall.stores.mirror_copying import bring_up, copy_slot, holds_same
-from holdall.stores.mirror_leading import Standing, told, version_at
-from holdall.stores.mirror_looking import info_at, look_at
+from holdall.stores.mirror_leading import Standing, source_of, told, version_at
+from holdall.stores.mirror_looking import info_at, look_at, read_copies
 from holdall.stores.mirror_notes import Change
 
 if TYPE_CHECKING:
@@ -135,12 +136,15 @@ class MirrorSlots:
         Raises:
             NotFoundError: There is none, and every member agrees by now.
             BlobInTheWayError: A blob is there.
+            DamageError: The value that counts is damaged.
             HoldallError: A member cannot be asked or written to; the others agree by now.
         """
         async with self._turns.of(address):
+            mended = await self._replace_damaged(address)
             change = await self._begin(address)
             leader = change.leader
-            mended = [leader.member] if change.caught_up else []
+            if change.caught_up:
+                mended.append(leader.member)
 
             async def settle(follower: Standing) -> None:
                 if not await holds_same(address, leader, follower):
@@ -155,6 +159,45 @@ class MirrorSlots:
                 raise NotFoundError(f"No member holds anything at {address}.")
             raise_first(change.absent.values())
             return mended
+
+    async def _replace_damaged(self, address: Address) -> list[Member]:
+        """Puts a copy that is whole in the place of those that are damaged, before who leads is asked for.
+
+        Not where the copies that are whole have missed a change: the value that was lost was a later one.
+
+        Returns:
+            The members that got it.
+
+        Raises:
+            DamageError: The copies that are whole have missed a change.
+            HoldallError: A member does not take it.
+        """
+        whole, damaged = await read_copies(address, self._members)
+        if not whole or not damaged:
+            return []
+        source = source_of(whole)
+        if any(source.member.tag in standing.behind for standing in [*whole, *damaged]):
+            raise DamageError(
+                f"{names_of(standing.member for standing in damaged)} holds the latest value of {address}, damaged; "
+                f"that of {source.member.name} is an earlier one.",
+                hint="Remove the slot at the one that is damaged, or write it anew.",
+            )
+
+        async def replace(standing: Standing) -> None:
+            member = standing.member
+            over: Condition = ABSENT
+            if standing.info is not None:
+                over = IfVersion(standing.info.version)
+            else:  # not even its kind can be read, so no write is taken over it
+                with suppress(NotFoundError):
+                    await member.ask(member.store.delete(address))
+            await copy_slot(address, source.member, source.info, member, over)
+
+        answers = await at_once(map(replace, damaged))
+        raise_first(answer for answer in answers if not isinstance(answer, ConflictError))  # changed meanwhile
+        return [
+            one.member for one, answer in zip(damaged, answers, strict=True) if not isinstance(answer, HoldallError)
+        ]
 
     # --- a change, step by step ---
 

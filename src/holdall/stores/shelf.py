@@ -67,6 +67,7 @@ class Shelf:
         self.disk = disk
         self.retention = retention
         self.size_bytes_max = size_bytes_max
+        self.unrecorded_uses = 0
         with translated():
             self.control = Control(disk.path)
             disk.frozen = self.control.private  # its locks would exclude nobody
@@ -275,14 +276,17 @@ class Shelf:
             found = self.look_locked(address)
             if found is None:
                 raise _missing(address) from None
+            self.unrecorded_uses += use
             return found[0]
 
     def _touch_locked(self, address: Address, kind: Kind, status: os.stat_result) -> None:
-        fd = self.disk.open_read(address.name)
+        fd, is_recorded = self.disk.open_read(address.name), False
         try:
             now = time.time_ns()
             with unless_read_only():
                 self.disk.set_times(fd, now, now if kind is Kind.BLOB else status.st_mtime_ns)
+                is_recorded = True
+            self.unrecorded_uses += not is_recorded
         finally:
             os.close(fd)
 
