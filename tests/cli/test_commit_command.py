@@ -184,7 +184,7 @@ def test_what_a_terminal_would_obey_does_not_reach_one(tmp_path: Path, tree: Pat
 
     piped = holdall("put", name, "name", *store)
     log = holdall("log", "r", *store)
-    shown = at_terminal("put", name, "name", *store) + at_terminal("checkout", name, *store)
+    shown = at_terminal("put", name, "name", *store) + at_terminal("checkout", os.path.basename(name), *store)
 
     assert piped.out.splitlines()[0].endswith(b"  " + os.fsencode(name))
     assert log.line.endswith("  red\\x1b[31m\\x9b")
