@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from trial import say
-from watched import Watched, same, watched
+from watched import Watched, arrive, same, watched
 
 from holdall.sync.repository import Repository
 from holdall.sync.watch import Elsewhere, Inotify
@@ -118,12 +117,6 @@ def test_when_the_system_loses_hints_everything_is_looked_at(tmp_path: Path) -> 
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Watched, Watched]]:
     with watched(tmp_path_factory.mktemp("hosts"), "alpha", "beta") as (alpha, beta):
         yield alpha, beta
-
-
-def arrive(one: Watched, name: str, data: bytes) -> None:
-    """Waits until a file is there."""
-    path = one.root / name
-    wait_until(lambda: path.is_file() and path.read_bytes() == data, f"{name} is on {one.host.name}: {one.said()}")
 
 
 def settle(*ones: Watched) -> None:
@@ -356,26 +349,3 @@ def test_a_node_that_was_off_for_a_thousand_commits_catches_up_by_itself(pair: t
 
     assert (beta.root / "counted/99").read_text() == "999"
     assert int(say(beta.host, "git --git-dir ~/.git.myrepo rev-list --count main")) == before + 1000
-
-
-def test_gtfc_watch_as_its_page_has_it_and_without_inotify_watches(pair: tuple[Watched, Watched]) -> None:
-    alpha, beta = pair
-    limit = "echo 1 > /proc/sys/user/max_inotify_watches"
-    if subprocess.run(["unshare", "-Ur", "sh", "-c", limit], check=False, capture_output=True).returncode:
-        pytest.skip("inotify watches cannot be limited for one process here")
-    alpha.stop()
-    beta.stop()
-    # 5. To watch for automatic changes, use kqueue watchdog or inotify, etc
-    alpha.daemon = alpha.host.start("gtfc-watch", log=alpha.log)
-    # 3. On either, edit a file ...
-    say(alpha.host, "mkdir ~/myrepo/sub && echo `date` `hostname` > ~/myrepo/sub/test")
-    beta.daemon = beta.host.start("unshare", "-Ur", "sh", "-c", f"{limit} && exec gtfc-watch", log=beta.log)
-    arrive(beta, "sub/test", (alpha.root / "sub/test").read_bytes())
-    (beta.root / "sub/test").write_bytes(b"seen all the same\n")
-    arrive(alpha, "sub/test", b"seen all the same\n")
-
-    assert "inotify watches are used up" in say(beta.host, "holdall sync status")
-    say(beta.host, "holdall sync unjoin")
-    assert beta.daemon.wait(20) == 5
-    # By what it reads first: its setup, or the roster.
-    assert "has left the cluster" in beta.said() or "was unjoined by beta" in beta.said()

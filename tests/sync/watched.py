@@ -115,6 +115,12 @@ def watched(
                 one.stop(kill=True)
 
 
+def arrive(one: Watched, name: str, data: bytes) -> None:
+    """Waits until a file is there."""
+    path = one.root / name
+    wait_until(lambda: path.is_file() and path.read_bytes() == data, f"{name} is on {one.host.name}: {one.said()}")
+
+
 def same(*ones: Watched) -> bool:
     """Whether they have the same commit and the same files."""
     first = ones[0]
