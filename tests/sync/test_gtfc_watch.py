@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
 
 import pytest
 from trial import say
@@ -11,15 +10,12 @@ from watched import arrive, watched
 
 from support import wait_until
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-
-def test_gtfc_watch_as_its_page_has_it_and_without_inotify_watches(tmp_path: Path) -> None:
+def test_gtfc_watch_as_its_page_has_it_and_without_inotify_watches(tmp_path_factory: pytest.TempPathFactory) -> None:
     limit = "echo 1 > /proc/sys/user/max_inotify_watches"
     if subprocess.run(["unshare", "-Ur", "sh", "-c", limit], check=False, capture_output=True).returncode:
         pytest.skip("inotify watches cannot be limited for one process here")
-    with watched(tmp_path, "alpha", "beta", daemons=False) as (alpha, beta):
+    with watched(tmp_path_factory.mktemp("hosts"), "alpha", "beta", daemons=False) as (alpha, beta):
         # 5. To watch for automatic changes, use kqueue watchdog or inotify, etc
         alpha.daemon = alpha.host.start("gtfc-watch", log=alpha.log)
         # 3. On either, edit a file ...

@@ -355,20 +355,20 @@ def test_systemd_is_told_and_a_daemon_in_the_background_ends_at_sigterm(pair: li
     assert told.split()[-1] == "STOPPING=1"
 
 
-def test_what_was_done_about_a_damaged_history_is_told(pair: list[Watched]) -> None:
-    alpha = pair[0]
-    place = alpha.root.with_name(".git.myrepo")
-    before = set(place.glob("objects/*/*"))
-    (alpha.root / "torn").write_text("torn\n")
-    say(alpha.host, "holdall sync reconcile ~/myrepo")
-    for path in set(place.glob("objects/*/*")) - before:
-        path.chmod(0o600)
-        path.write_bytes(b"")
+def test_what_was_done_about_a_damaged_history_is_told(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with watched(tmp_path_factory.mktemp("hosts"), "alpha", "beta", daemons=False) as (alpha, _):
+        place = alpha.root.with_name(".git.myrepo")
+        before = set(place.glob("objects/*/*"))
+        (alpha.root / "torn").write_text("torn\n")
+        say(alpha.host, "holdall sync reconcile ~/myrepo")
+        for path in set(place.glob("objects/*/*")) - before:
+            path.chmod(0o600)
+            path.write_bytes(b"")
 
-    assert "main went back to" in status(alpha, code=None)["rescued"]
-    assert re.search(
-        r"history +warn .* damaged files were put aside", say(alpha.host, "holdall sync doctor", code=None)
-    )
-    shutil.rmtree(place / "holdall/damaged")
-    say(alpha.host, "holdall sync push")
-    assert status(alpha, code=None)["rescued"] is None
+        assert "main went back to" in status(alpha, code=None)["rescued"]
+        assert re.search(
+            r"history +warn .* damaged files were put aside", say(alpha.host, "holdall sync doctor", code=None)
+        )
+        shutil.rmtree(place / "holdall/damaged")
+        say(alpha.host, "holdall sync push")
+        assert status(alpha, code=None)["rescued"] is None
