@@ -59,6 +59,18 @@ def clean_environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
     return kept | dict(env or {})
 
 
+def read_terminal(fd: int) -> bytes:
+    """All that was written to a terminal whose other end is closed; closes this one."""
+    shown = b""
+    try:
+        while piece := os.read(fd, 65536):
+            shown += piece
+    except OSError:  # the other end is closed
+        pass
+    os.close(fd)
+    return shown
+
+
 def run_cli(
     *args: str | Path,
     input: bytes | str | None = None,  # noqa: A002 - as subprocess.run calls it

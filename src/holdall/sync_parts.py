@@ -171,11 +171,10 @@ def left_out(url: str, directory: Path, exclude: Sequence[str] = ()) -> Sequence
     Raises:
         UsageError: The tree is one of these itself.
     """
-    from holdall.snapshot.commit_directory import cache_folder  # noqa: PLC0415 - slow to import
-    from holdall.snapshot.ignore import own_places  # noqa: PLC0415 - as above
+    from holdall.snapshot.commit_directory import own_places  # noqa: PLC0415 - slow to import
 
     path = directory_of(url)
-    places = {cache_folder(): "the directory of caches"} | ({} if path is None else {path: "the store"})
+    places = {} if path is None else {path: "the store"}
     return exclude if isinstance(exclude, str) else (*own_places(os.fspath(directory), places), *exclude)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support import clean_environment, free_port, need_tool, run_cli, running_server
+from support import clean_environment, free_port, need_tool, read_terminal, run_cli, running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -198,14 +198,7 @@ def at_terminal(*words: str) -> bytes:
     command = [sys.executable, "-m", "holdall", *words]
     subprocess.run(command, stdout=theirs, stderr=theirs, env=clean_environment({"TERM": "xterm"}), check=False)
     os.close(theirs)
-    shown = b""
-    try:
-        while piece := os.read(ours, 65536):
-            shown += piece
-    except OSError:  # the other end is closed
-        pass
-    os.close(ours)
-    return shown
+    return read_terminal(ours)
 
 
 def test_run_takes_a_command(tmp_path: Path, tree: Path, holdall: Holdall) -> None:

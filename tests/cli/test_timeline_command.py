@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 from bench.timeline.processes import clones, git_environment
 
-from support import clean_environment, need_tool, run_cli, wait_until
+from support import clean_environment, need_tool, read_terminal, run_cli, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,24 +173,13 @@ def test_the_histogram_is_drawn_on_a_terminal_and_plain_in_a_pipe(holdall: Holda
     words = [sys.executable, "-m", "holdall", "timeline", "stats", "-C", repo]
     subprocess.run(words, stdout=its, env=clean_environment({"TERM": "xterm-256color"}), check=True)
     os.close(its)
-    drawn = _read_all(mine)
+    drawn = read_terminal(mine).decode()
 
     assert plain[0].split() == ["blobs", "4"]
     assert "2026-05-04 12:00:00+00:00  3" in [line.strip() for line in plain]
     assert sum(int(line.split()[-1]) for line in plain if line.startswith("2026")) == 4
     assert "\x1b[" in drawn
     assert "█" in drawn
-
-
-def _read_all(fd: int) -> str:
-    found = b""
-    try:
-        while piece := os.read(fd, 65536):
-            found += piece
-    except OSError:  # the other end is closed
-        pass
-    os.close(fd)
-    return found.decode()
 
 
 def test_a_key_is_made_once_and_a_wrong_one_is_damage(holdall: Holdall, repo: str, tmp_path: Path, add: Add) -> None:

@@ -86,14 +86,9 @@ def _own(directory: str, common: Common) -> list[str]:
         UsageError: The directory is such a place itself.
     """
     from holdall.cli.profiles import configuration  # noqa: PLC0415 - to delete only
-    from holdall.snapshot.commit_directory import cache_folder  # noqa: PLC0415 - as above
-    from holdall.snapshot.ignore import own_places  # noqa: PLC0415 - as above
+    from holdall.snapshot.commit_directory import own_places  # noqa: PLC0415 - as above
 
-    places = {
-        cache_folder(): "the directory of caches",
-        configuration(): "holdall's configuration",
-        default_directory(): "the default store",
-    }
+    places = {configuration(): "holdall's configuration", default_directory(): "the default store"}
     return own_places(directory, places | common.place().directories)
 
 

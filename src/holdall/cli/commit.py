@@ -63,10 +63,9 @@ def commit(
         _check_sealed(place)
 
     async def work(store: "Store") -> int:
-        from holdall.snapshot.commit_directory import CommitOptions, cache_folder  # noqa: PLC0415 - slow to import
-        from holdall.snapshot.ignore import own_places  # noqa: PLC0415 - as above
+        from holdall.snapshot.commit_directory import CommitOptions, own_places  # noqa: PLC0415 - slow to import
 
-        own = own_places(root, place.directories | {cache_folder(): "the directory of caches"})
+        own = own_places(root, place.directories)
         if own and not common.quiet and not common.json:
             output.note(f"Left out, since holdall writes there: {', '.join(own)}")
         slot = None if ref is None else slot_of_ref(ref, message, common)  # what is wrong with it is said beforehand

@@ -60,8 +60,7 @@ def watch(
     import asyncio  # noqa: PLC0415 - slow to import; --help and wrong use do without
     import signal  # noqa: PLC0415 - as above
 
-    from holdall.snapshot.commit_directory import CommitOptions, cache_folder  # noqa: PLC0415 - as above
-    from holdall.snapshot.ignore import own_places  # noqa: PLC0415 - as above
+    from holdall.snapshot.commit_directory import CommitOptions, own_places  # noqa: PLC0415 - as above
     from holdall.snapshot.watch import Pace, Watcher  # noqa: PLC0415 - as above
 
     pace = Pace(settle_seconds=_seconds(settle), every_seconds=_seconds(every))
@@ -70,7 +69,7 @@ def watch(
     if encrypt and not place.is_sealed:
         raise UsageError("The store is not encrypted.", hint="Name the profile of one that is: see holdall store add.")
     slot = None if ref is None else slot_of_ref(ref, "", common)
-    own = own_places(root, place.directories | {cache_folder(): "the directory of caches"})
+    own = own_places(root, place.directories)
     if own and not common.quiet:
         output.note(f"Left out, since holdall writes there: {', '.join(own)}")
     options = CommitOptions(

@@ -66,6 +66,27 @@ def cache_folder() -> str:
     return user_cache_dir("holdall", appauthor=False)
 
 
+def own_places(root: str, places: dict[str, str]) -> list[str]:
+    """Patterns of what holdall itself writes to, where that lies in a tree: no part of what is kept there.
+
+    Args:
+        root: The tree.
+        places: Directories beside that of the caches, and what each is called where it is the tree itself.
+
+    Raises:
+        UsageError: One is the tree itself.
+    """
+    found = []
+    real = os.path.realpath(root)
+    for place, called in (places | {cache_folder(): "the directory of caches"}).items():
+        inner = os.path.relpath(os.path.realpath(place), real)
+        if inner == os.curdir:
+            raise UsageError(f"The tree is {called} itself.")
+        if inner.split(os.sep, 1)[0] != os.pardir:
+            found.append("/" + "".join(f"\\{letter}" if letter in "\\*?[ " else letter for letter in inner) + "/")
+    return found
+
+
 async def commit_directory(
     store: Store,
     directory: str,

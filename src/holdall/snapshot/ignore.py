@@ -118,27 +118,6 @@ class Ignore:
         return Rules(above.first, (*own, *above.rest)) if own else above
 
 
-def own_places(root: str, places: dict[str, str]) -> list[str]:
-    """Patterns of what holdall itself writes to, where that lies in a tree: no part of what is kept there.
-
-    Args:
-        root: The tree.
-        places: Directories, and what each is called where it is the tree itself.
-
-    Raises:
-        UsageError: One is the tree itself.
-    """
-    found = []
-    real = os.path.realpath(root)
-    for place, called in places.items():
-        inner = os.path.relpath(os.path.realpath(place), real)
-        if inner == os.curdir:
-            raise UsageError(f"The tree is {called} itself.")
-        if inner.split(os.sep, 1)[0] != os.pardir:
-            found.append("/" + "".join(f"\\{letter}" if letter in "\\*?[ " else letter for letter in inner) + "/")
-    return found
-
-
 def _lists(patterns: list[Pattern], directory: bytes = b"") -> tuple[PatternList, ...]:
     """One list of patterns, or none where there are no patterns."""
     return (PatternList(patterns, directory),) if patterns else ()
