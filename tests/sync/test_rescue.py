@@ -104,6 +104,34 @@ def test_what_other_nodes_had_comes_back_and_makes_no_conflict(pair: tuple[Folde
     assert alpha.repository.contains(str(alpha.head()), str(sent))
 
 
+@pytest.mark.parametrize("knows_main", [True, False])
+def test_a_clock_that_was_ahead_for_a_while_does_not_take_main_further_back(
+    pair: tuple[Folder, Folder], monkeypatch: pytest.MonkeyPatch, knows_main: bool
+) -> None:
+    alpha, _ = pair
+    now = time.time
+    with monkeypatch.context() as ahead:
+        ahead.setattr(time, "time", lambda: now() + 3600)
+        Path(alpha.worktree, "list").write_text("from the future\n")
+        alpha.reconcile()
+    heads = []
+    for text in ("right again\n", "damaged\n"):
+        before = objects(alpha)
+        Path(alpha.worktree, "list").write_text(text)
+        alpha.reconcile()
+        heads.append(str(alpha.head()))
+    lost = objects(alpha) - before
+    if knows_main:
+        lost.remove(Path(alpha.git_dir, "objects", heads[1][:2], heads[1][2:]))
+    for path in lost:
+        path.unlink()
+
+    alpha = Folder.open(alpha.worktree)
+
+    assert alpha.head() == heads[0]
+    assert files(alpha) == {"list": b"damaged\n"}
+
+
 @pytest.mark.parametrize("garbage", [b"", b"\0" * 41])
 def test_a_ref_that_names_nothing_is_found_again(pair: tuple[Folder, Folder], garbage: bytes) -> None:
     alpha, _ = pair

@@ -12,9 +12,11 @@ Nor is what cannot be read just now damaged: then nothing is done, and the error
 
 from __future__ import annotations
 
+import heapq
 import os
 import re
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -82,7 +84,7 @@ def rescue(git_dir: str, node: str) -> bool:
         whole, lost = _sorted_refs(repository)
         head, left, is_far_back = None, list[str](), False
         if MAIN not in whole:
-            head, left, is_far_back = _newest_whole(repository, node, whole)
+            head, left, is_far_back = _newest_whole(repository, node, whole, lost.get(MAIN))
         if aside or lost or head is not None:
             _tell(place, aside, {} if is_far_back else lost, left, head)
         if not is_far_back:
@@ -172,38 +174,66 @@ def _is_whole(repository: Repository, commit: str, known: Iterable[str]) -> bool
     return checked(done, worked=(0, FATAL)).code == 0
 
 
-def _newest_whole(repository: Repository, node: str, whole: dict[str, str]) -> tuple[str | None, list[str], bool]:
+def _newest_whole(
+    repository: Repository, node: str, whole: dict[str, str], main: str | None
+) -> tuple[str | None, list[str], bool]:
     """The newest commit of which everything is there, of those that main was.
 
-    Those are what refs of this node name, and all that it made itself. What it took over from others and made nothing
-    of is not told from what it did not take over; that comes again.
+    Those are what refs of this node name, and all that it made itself; of these, where the commit that main named can
+    be read, the ones that it came after. What it took over from others and made nothing of is not told from what it did
+    not take over; that comes again.
 
     Returns:
         It; those of this node's that came later, of which something is missing; and whether they are too many.
     """
     named = {target for name, target in whole.items() if name.startswith(("refs/sync-keep/", f"refs/sync/{node}/"))}
     named |= {target for name, target in whole.items() if name.endswith("/seen")}
+    left = list[str]()
+    latest = None
+    for commit in _newest_first(repository, main):
+        if commit not in named and repository.node(commit) != node:
+            continue
+        if commit in named or _is_whole(repository, commit, whole.values()):
+            return commit, left, False
+        left.append(commit)
+        latest = repository.time(commit) if latest is None else latest
+        if latest - repository.time(commit) > SYNC_WRITTEN_SECONDS:
+            return None, left, True
+    return None, left, False
+
+
+def _newest_first(repository: Repository, start: str | None) -> list[str]:
+    """What can be read of a commit and those before it, or of all there are where it cannot be read itself.
+
+    None stands behind one that it came after, whatever the clocks said; otherwise the later by its time is first.
+    """
     listing = ("cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectname)")
     done = run(
         ("git", *GIT, "--git-dir", repository.path, *listing),
         seconds=SYNC_TRANSFER_SECONDS_MAX,
         output_bytes_max=_LISTED_BYTES_MAX,
     )
-    commits = re.findall(rb"^commit (.*)$", checked(done, worked=(0,)).output, re.MULTILINE)
-    made = [commit for one in commits if repository.node(commit := one.decode("ascii")) == node]
-    times = {commit: repository.time(commit) for commit in {*made, *named}}
-    latest, newest, left = max(times.values(), default=0), None, list[str]()
-    for commit in sorted(times, key=times.__getitem__, reverse=True):
-        if newest is not None and times[commit] < times[newest]:
-            break
-        is_whole = commit in named or _is_whole(repository, commit, whole.values())
-        if not is_whole:
-            left.append(commit)
-            if latest - times[commit] > SYNC_WRITTEN_SECONDS:
-                return None, left, True
-        elif newest is None or repository.contains(commit, newest):
-            newest = commit
-    return newest, left, False
+    found = re.findall(rb"^commit (.*)$", checked(done, worked=(0,)).output, re.MULTILINE)
+    parents = {commit: set(repository.parents(commit)) for commit in (one.decode("ascii") for one in found)}
+    if start is not None and start in parents:
+        before, at = set[str](), [start]
+        while at:
+            if (commit := at.pop()) not in before and commit in parents:
+                before.add(commit)
+                at += parents[commit]
+        parents = {commit: parents[commit] for commit in before}
+    waits_for = Counter(parent for them in parents.values() for parent in them)
+    ready = [(-repository.time(commit), commit) for commit in parents if not waits_for[commit]]
+    heapq.heapify(ready)
+    order = list[str]()
+    while ready:
+        _, commit = heapq.heappop(ready)
+        order.append(commit)
+        for parent in parents[commit]:
+            waits_for[parent] -= 1
+            if not waits_for[parent] and parent in parents:
+                heapq.heappush(ready, (-repository.time(parent), parent))
+    return order
 
 
 def _forget(repository: Repository, path: Path) -> None:

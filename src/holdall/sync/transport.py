@@ -40,6 +40,9 @@ _ATTEMPTS: Final = 4
 """A push and a fetch may meet on one ref; the later one goes again."""
 _MET: Final = ("cannot lock ref", "failed to update ref", "incorrect old value", "reference already exists")
 
+DENIED: Final = "does not let this node in"
+"""What is said of a peer that has no key of this node's, or has it no more."""
+
 _REASONS: Final = (
     ("HOST IDENTIFICATION HAS CHANGED", "shows another host key than the roster has; nothing was sent"),
     ("Host key verification failed", "shows another host key than the roster has; nothing was sent"),
@@ -48,13 +51,13 @@ _REASONS: Final = (
     ("timed out", "does not answer at {address} port {port}"),
     ("No route to host", "cannot be reached at {address} port {port}"),
     ("Network is unreachable", "cannot be reached at {address} port {port}"),
-    ("Permission denied", "does not let this node in: it has not heard of it yet, or has unjoined it"),
+    ("Permission denied", f"{DENIED}: it has not heard of it yet, or has unjoined it"),
     (
         "invalid index-pack output",
         "sent what git does not take: objects that are none, or more than there may be or is room for",
     ),
-    ("non-fast-forward", "has newer commits of this node than this node itself: pull first"),
-    ("fetch first", "has newer commits of this node than this node itself: pull first"),
+    ("non-fast-forward", "has newer commits of this node than this node itself: {remedy}"),
+    ("fetch first", "has newer commits of this node than this node itself: {remedy}"),
 )
 _CHANGED: Final = "connect again"
 _BROKEN: Final = 255
@@ -177,12 +180,21 @@ def fetch(cluster: Cluster, nodes: Iterable[str] | None = None) -> list[Exchange
     """
 
     def work(peer: Entry) -> Done:
-        refspec = f"refs/heads/main:refs/sync/{peer.node}/main"
+        ref = f"refs/sync/{peer.node}/main"
+        # A peer that lost its last commits has them back from the others that give. From a read-only node it takes
+        # nothing, so that one follows it; what it took before, its own main has.
+        may_go_back = cluster.me.role == "ro" and _is_merged(cluster, ref)
+        refspec = f"{'+' if may_go_back else ''}refs/heads/main:{ref}"
         drop_drafts(cluster.git_dir)
         words = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
         return _over_ssh(cluster, peer, "fetch", *words, f"{peer.node}:{cluster.repository}", refspec, fetches=True)
 
     return _with_all(cluster, [peer for peer in cluster.peers(nodes) if peer.role == "rw"], work)
+
+
+def _is_merged(cluster: Cluster, ref: str) -> bool:
+    head, tip = cluster.folder.head(), cluster.folder.repository.ref(ref)
+    return head is not None and tip is not None and cluster.folder.repository.contains(head, tip)
 
 
 def poke(cluster: Cluster, nodes: Iterable[str] | None = None) -> list[Exchange]:
@@ -221,7 +233,8 @@ def sentence(peer: Entry, done: Done) -> str:
         return f"{peer.node} says: {text}"
     for words, reason in _REASONS:
         if words in done.words or words.encode() in done.output:
-            return f"{peer.node} {reason.format(address=peer.address, port=peer.port)}."
+            remedy = "pull first" if peer.role == "rw" else "it follows this one as soon as it pulls"
+            return f"{peer.node} {reason.format(address=peer.address, port=peer.port, remedy=remedy)}."
     return f"{peer.node}: {done.last_words()}."
 
 
