@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from typing import TYPE_CHECKING
 
 from trial import as_node, files, hosts, log_in, push_as_node, refs, repository, say
@@ -13,6 +15,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from holdall.testing.hosts import Host
+
+
+_LEAVE_HALF_WAY = """
+from holdall.sync.cluster import Cluster
+
+cluster = Cluster.open("f")
+cluster.publish([cluster.changed("beta", role="gone")])
+"""
 
 
 def test_the_walk_through_of_gtfc(tmp_path: Path) -> None:
@@ -145,3 +155,28 @@ def test_hosts_of_one_machine_that_take_no_root(tmp_path: Path) -> None:
         say(beta, "echo bye > ~/f/file && holdall sync push")
 
         assert files(alpha, "f") == files(beta, "f") == {"file": b"bye\n"}
+
+        say(beta, shlex.join([sys.executable, "-c", _LEAVE_HALF_WAY]))
+        assert "has left the cluster" in say(beta, "holdall sync push", code=5)
+        assert "Permission denied" not in push_as_node(beta, "alpha", "main:refs/sync/beta/main", folder="f")
+        assert "Permission denied" in as_node(beta, "alpha", "hello", "-o", "ControlPath=none", folder="f")
+        assert "1 of 1 nodes know" in say(beta, "holdall sync unjoin")
+        assert not (beta.home / ".git.f/holdall/ssh").exists()
+
+
+def test_a_read_only_node_follows_one_that_lost_what_it_had_sent(tmp_path: Path) -> None:
+    with hosts(tmp_path, "alpha", "beta") as made:
+        alpha, beta = made["alpha"], made["beta"]
+        say(alpha, "mkdir ~/f && seq 9 > ~/f/file && holdall sync bootstrap ~/f")
+        line = say(alpha, "holdall sync invite --read-only").strip()
+        say(beta, f"holdall sync join '{line}' ~/f")
+        say(alpha, "cp -a ~/.git.f ~/before")
+        say(alpha, "sed -i s/1/one/ ~/f/file && holdall sync push")
+        say(alpha, "rm -r ~/.git.f && mv ~/before ~/.git.f")  # as after a loss of power, or from a backup
+        say(alpha, "sed -i s/9/nine/ ~/f/file && echo new > ~/f/new && holdall sync push", code=1)
+        say(beta, "holdall sync pull")
+
+        assert files(alpha, "f") == files(beta, "f")
+        assert files(beta, "f")["file"] == b"one\n2\n3\n4\n5\n6\n7\n8\nnine\n"
+        say(alpha, "echo newer > ~/f/new && holdall sync push")
+        assert files(alpha, "f") == files(beta, "f")

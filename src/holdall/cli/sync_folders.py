@@ -66,8 +66,10 @@ def only(clusters: "list[Cluster]") -> "Cluster":
 
 def complain(told: "Iterable[Exchange]", *, is_new: bool = False) -> None:
     """Says which exchanges failed, and why; a node that `is_new` is not to be let in before it was heard of."""
+    from holdall.sync.transport import DENIED  # noqa: PLC0415 - slow to import
+
     for row in told:
-        if is_new and "does not let this node in" in row.error:
+        if is_new and DENIED in row.error:
             output.note(f"{row.node} has not heard of this node yet, and lets it in as soon as it has.")
         elif row.error:
             output.note(row.error)

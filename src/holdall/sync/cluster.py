@@ -234,6 +234,8 @@ class Cluster:
             self._considered = (candidates, dict(self.roster.entries), refused)
             if self.me.role == "gone":
                 signer = self.me.signer
+                if signer == self.node:  # what says so to the others has yet to connect, and then leaves
+                    raise PeerError("This node has left the cluster; the folder stays as it is.")
                 self.leave()
                 raise PeerError(f"This node was unjoined by {signer}; the folder stays as it is.")
             if self.roster.entries != before:
@@ -252,7 +254,11 @@ class Cluster:
             self.roster.load()
             self.roster.trust([sign(entry, self.key) for entry in entries])
             self.install()
-        write_entries(self.worktree, self.roster, [entry.node for entry in entries])
+        self.show([entry.node for entry in entries])
+
+    def show(self, nodes: Iterable[str]) -> None:
+        """Has the accepted entries of these nodes in the tree, where the others find them."""
+        write_entries(self.worktree, self.roster, nodes)
         self.folder.reconcile(changed=[NODES])
 
     def changed(self, node: str, *, role: Role | None = None, place: dict[str, Any] | None = None) -> Entry:

@@ -250,14 +250,23 @@ def unjoin(cluster: Cluster, node: str) -> list[Exchange]:
         cluster.publish([cluster.changed(node, role="gone")])
         return transport.push(cluster)
     told: list[Exchange] = []
-    if cluster.me.role == "rw" and len(cluster.roster.members()) > 1:
-        peers = cluster.peers()
+    if cluster.me.role == "gone":  # an unjoin before was ended half-way
+        cluster.show([node])
+    elif cluster.me.role == "rw" and len(cluster.roster.members()) > 1:
         cluster.publish([cluster.changed(node, role="gone")])
-        told = transport.push_to(cluster, peers)
+    if cluster.me.role == "gone":
+        told = [_without_denial(cluster, row) for row in transport.push_to(cluster, cluster.peers())]
     for peer in cluster.peers():
         transport.hang_up(cluster, peer.node)
     cluster.leave()
     return told
+
+
+def _without_denial(cluster: Cluster, row: Exchange) -> Exchange:
+    """How telling a node of this one's leaving went: one that let it in before, and does not now, has heard already."""
+    if transport.DENIED in row.error and transport.noted(cluster, row.node).synced_ns:
+        return replace(row, error="")
+    return row
 
 
 class _Request:

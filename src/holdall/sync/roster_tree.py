@@ -18,6 +18,7 @@ from holdall.sync.process import write_atomically
 from holdall.sync.roster import Entry, Roster, Signed, checked_signed, verified
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from holdall.sync.repository import Repository
@@ -100,7 +101,7 @@ def _may_stay(roster: Roster, accepted: Entry, there: Signed) -> bool:
     return signer is None or verified(there, signer)
 
 
-def write_entries(worktree: Path, roster: Roster, nodes: list[str]) -> None:
+def write_entries(worktree: Path, roster: Roster, nodes: Iterable[str]) -> None:
     """Puts accepted entries into the worktree, through no symlink.
 
     Raises:
