@@ -132,12 +132,12 @@ def _fill(sock: socket.socket, poll: select.poll, view: memoryview) -> tuple[int
     return size, Flow.DONE
 
 
-def send(sock: socket.socket, fd: int, start: int, stop: int) -> Pumped:
-    """Moves the bytes of a file from `start` to `stop` to a non-blocking socket."""
+def send(sock: socket.socket, fd: int, start: int, stop: int, wanted: Callable[[], bool]) -> Pumped:
+    """Moves the bytes of a file from `start` to `stop` to a non-blocking socket, as long as they are `wanted`."""
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLOUT)
     at = start
-    while at < stop:
+    while at < stop and wanted():
         try:
             sent = os.sendfile(sock.fileno(), fd, at, min(_SENDFILE_BYTES, stop - at))
         except BlockingIOError:

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import termios
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Protocol
 
 from holdall.errors import HoldallError
@@ -61,7 +61,7 @@ class Sender:
         self._progress_bytes = 0
         self._waiting = 0
         self._pumping = False
-        self._direct: socket.socket | None = None
+        self._room = asyncio.Event()
         self.is_tls = transport.get_extra_info("sslcontext") is not None
 
     def paused(self) -> None:
@@ -74,11 +74,9 @@ class Sender:
 
     def lost(self) -> None:
         """The connection is gone."""
-        self._lost = True
+        self._lost = True  # a pump looks at it
         self._writable.set()
-        if self._direct is not None:
-            with suppress(OSError):
-                self._direct.shutdown(socket.SHUT_RDWR)  # a pump's thread sees nothing else
+        self._room.set()
 
     def check_time(self, now: float, stall_seconds: float) -> None:
         """Aborts the connection if its client has taken nothing, or next to nothing, for too long."""
@@ -197,11 +195,7 @@ class Sender:
             self._transport.write(data)
         elif isinstance(reading, FileBacked) and not self.is_tls and (sock := self._duplicate()) is not None:
             with sock:
-                self._direct = sock
-                try:
-                    await self._send_file(sock, reading.fileno(), reading.start, reading.stop)
-                finally:
-                    self._direct = None
+                await self._send_file(sock, reading.fileno(), reading.start, reading.stop)
         else:
             async for piece in reading:
                 await self._drained()
@@ -273,19 +267,18 @@ class Sender:
             except OSError:
                 return Pumped(Flow.CLOSED, 0)
         try:
-            return await loop.run_in_executor(pumps.executor, send, sock, fd, at, stop)
+            return await loop.run_in_executor(pumps.executor, send, sock, fd, at, stop, lambda: not self._lost)
         finally:
             pumps.give_back()
 
     async def _socket_writable(self, loop: asyncio.AbstractEventLoop, sock: socket.socket) -> None:
         """Waits until the client takes more; `check_time` aborts the connection if it takes too long."""
-        ready = asyncio.Event()
+        self._room.clear()
         self._pumping = True
-        loop.add_writer(sock.fileno(), ready.set)
+        loop.add_writer(sock.fileno(), self._room.set)
         try:
-            while not ready.is_set() and not self._lost:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(ready.wait(), 1.0)
+            if not self._lost:
+                await self._room.wait()
         finally:
             loop.remove_writer(sock.fileno())
             self._pumping = False
