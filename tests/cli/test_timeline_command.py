@@ -107,7 +107,7 @@ def test_lines_of_a_pipe_that_stays_open_arrive_elsewhere_and_stay_when_it_is_in
         adding.stdin.flush()
         wait_until(lambda: holdall("timeline", "get", "--pull", "-C", second).out == b"one\ntwo\n", "both came")
         adding.send_signal(signal.SIGINT)
-        assert adding.wait(20) == 130
+        assert adding.wait(60) == 130
 
     assert holdall("timeline", "get", "-C", repo).out == b"one\ntwo\n"
 
@@ -123,7 +123,7 @@ def test_a_follower_prints_what_arrives_here_and_from_another_clone_whatever_its
             add(at, text, *(("--time", NOON) if text == b"of long ago" else ()))
             lines.append(following.stdout.readline())
         following.send_signal(signal.SIGINT)
-        assert following.wait(20) == 130
+        assert following.wait(60) == 130
 
     assert lines == [b"before\n", b"now\n", b"here\n", b"of long ago\n"]
 

@@ -31,7 +31,7 @@ def run_all(folders: list[Path], push: str, each: int) -> set[bytes]:
         subprocess.Popen([sys.executable, "-c", ADDER, str(folder), str(number), push, str(each)])
         for number, folder in enumerate(folders)
     ]
-    assert [writer.wait(60) for writer in writers] == [0] * len(folders)
+    assert [writer.wait(150) for writer in writers] == [0] * len(folders)
     return {b"%d-%d" % (writer, number) for writer in range(len(folders)) for number in range(each)}
 
 
@@ -58,6 +58,20 @@ def test_clones_that_share_a_remote_all_get_through(tmp_path: Path, remote: Path
             store.pull()
             assert sorted(blobs_of(store)) == sorted(expected)
         assert_sound(folder)
+
+
+def test_a_branch_that_is_locked_at_the_remote_is_tried_again(clone: Path, remote: Path) -> None:
+    (remote / "refs" / "heads" / "main.lock").touch()
+    hook = remote / "hooks" / "pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text('#!/bin/sh\necho >> "$0.tries"\n[ "$(wc -l < "$0.tries")" -lt 4 ] || rm -f refs/heads/main.lock\n')
+    hook.chmod(0o755)
+    with Store(clone) as store:
+        store.addblob(b"x", push=True)
+
+    assert hook.with_name("pre-receive.tries").read_bytes() == b"\n" * 4
+    with Store(remote) as bare:
+        assert blobs_of(bare) == [b"x"]
 
 
 def test_threads_share_one_store_with_readers(alone: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
+import os
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +17,7 @@ from holdall.core import git_tree
 from holdall.core.instant import Name, key_of
 from holdall.timeline import Store
 from holdall.timeline.index import Found, Index
+from support import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +59,37 @@ def test_rows_are_those_of_the_range_in_order(
         actual = list(index.rows(first_ns, last_ns, descending=descending, label=label))
         assert [(row.timestamp_ns, row.label) for row in actual] == [(when, text) for when, _, text in expected]
         assert len(index) == len(rows)
+
+
+def test_rows_that_were_asked_for_stay_what_they_were() -> None:
+    index = Index(None)
+    index.add([Found(key_of(Name(1, 0)), b"o" * 20, "a")], b"1" * 20)
+    rows = index.rows(-math.inf, math.inf)
+    index.clear()
+    index.add([Found(key_of(Name(2, 0)), b"o" * 20, "b")], b"2" * 20)
+
+    assert [(row.timestamp_ns, row.label) for row in rows] == [(1, "a")]
+
+
+def test_who_has_waited_for_the_index_sees_what_came_meanwhile(alone: Path) -> None:
+    lock = alone / ".git" / "holdall-timeline" / "index-lock"
+
+    def opened() -> int:
+        return [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd")].count(str(lock))
+
+    with Store(alone) as store:
+        store.addblob(b"one", 1)
+        held = os.open(lock, os.O_CREAT | os.O_RDWR)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        found: list[bytes] = []
+        reader = threading.Thread(target=lambda: found.extend(blobs_of(store)))
+        reader.start()
+        wait_until(lambda: opened() == 2, "the reader waits for its turn")
+        store.addblob(b"two", 2)
+        os.close(held)
+        reader.join()
+
+    assert found == [b"one", b"two"]
 
 
 @pytest.mark.parametrize("damage", ["gone", "empty", "foreign", "cut", "flipped"])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import struct
 import subprocess
 import sys
 import termios
+import threading
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
+import pytest
 from gits import blobs_of, git
 
+from holdall.cli.timeline_lines import Intake
 from holdall.timeline import Store
 from support import clean_environment, wait_until
 
@@ -63,11 +67,30 @@ def test_lines_that_came_are_stored_when_the_program_is_told_to_end(alone: Path)
     with adding(alone) as process:
         write(process.stdin, b"one\ntwo\nhal")
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
 
     assert process.returncode == 143
     with Store(alone) as store:
         assert blobs_of(store) == [b"one", b"two"]
+
+
+def test_an_interrupt_at_the_very_start_ends_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, kept = threading.Thread.start, list[bytes]()
+
+    def begin_and_be_interrupted(thread: threading.Thread) -> None:
+        begin(thread)
+        write(pipe, b"one\ntwo")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", begin_and_be_interrupted)
+    standard_input, end = os.pipe()
+    with open(standard_input, "rb"), open(end, "wb") as pipe:
+        intake = Intake(standard_input, lambda lines: kept.extend(line for line, _ in lines))
+        with pytest.raises(KeyboardInterrupt), intake:
+            pass
+
+        assert kept == [b"one"]
+        assert not intake._thread.is_alive()
 
 
 def test_a_closed_standard_input_is_a_wrong_call(alone: Path) -> None:

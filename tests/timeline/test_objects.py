@@ -7,7 +7,7 @@ import resource
 import subprocess
 from typing import TYPE_CHECKING
 
-from gits import assert_sound, blobs_of, git
+from gits import assert_sound, blobs_of, git, wait_for_upkeep
 
 from holdall.timeline import Store
 from support import wait_until
@@ -50,6 +50,7 @@ def test_what_cannot_be_compressed_does_not_keep_the_rest_from_it(alone: Path) -
 def test_git_packs_what_single_adds_leave(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdall.timeline.branch.GC_LOOSE_OBJECTS", 256)
     git(alone, "config", "gc.auto", "256")
+    git(alone, "config", "gc.autoDetach", "false")
     with Store(alone, worktree=False) as store:
 
         def is_packed() -> bool:
@@ -58,6 +59,7 @@ def test_git_packs_what_single_adds_leave(alone: Path, monkeypatch: pytest.Monke
 
         wait_until(is_packed, "git has packed what was loose")
         assert len(blobs_of(store)) % 50 == 0
+    wait_for_upkeep()
     git(alone, "fsck", "--strict", "--no-progress")
 
 
@@ -73,4 +75,5 @@ def test_lists_of_names_are_packed_when_they_grow_large(alone: Path, monkeypatch
 
         wait_until(lambda: loose_kib() < 2000, "git has packed what was loose")
         assert len(blobs_of(store)) == 3012
+    wait_for_upkeep()
     git(alone, "fsck", "--strict", "--no-progress")

@@ -50,15 +50,23 @@ class Intake:
         self._thread = threading.Thread(target=self._run, name="holdall-lines")
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except BaseException:  # an interrupt, while the thread may run already: nobody else would end it
+            self._finish()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._stopper)
-        self._thread.join()
-        os.close(self._stop)
+        self._finish()
         if self._failure is not None:
             raise self._failure
+
+    def _finish(self) -> None:
+        os.close(self._stopper)
+        if self._thread.ident is not None:
+            self._thread.join()
+        os.close(self._stop)
 
     def committed(self) -> Iterator[int]:
         """Yields how many lines are committed, whenever there are more, until the input has ended."""

@@ -34,6 +34,7 @@ _FIELDS: Final = ("time", "seconds", "label", "name", "size", "blob")
 def get(
     start: When = None,
     end: When = None,
+    /,
     *,
     label: Label = None,
     pull: bool = False,
@@ -85,15 +86,15 @@ def get(
     return DONE
 
 
-def ls(start: When = None, end: When = None, *, label: Label = None, common: Common = DEFAULTS) -> int:
+def ls(start: When = None, end: When = None, /, *, label: Label = None, common: Common = DEFAULTS) -> int:
     """Lists the blobs of a range of times: time, name, label. No blob is read, so that no key is needed.
 
     With --json, prints a line for each: {"timestamp_ns", "time", "name", "label"}.
 
     Args:
-        start: As for get.
-        end: As for get.
-        label: As for get.
+        start: From when on, as `timeline get` takes it.
+        end: Until when; without it, to the last.
+        label: Only those with this label.
         common: The options of every command.
     """
     with opened(common) as store:
@@ -106,7 +107,7 @@ def ls(start: When = None, end: When = None, *, label: Label = None, common: Com
 
 
 def export(
-    directory: str, start: When = None, end: When = None, *, label: Label = None, common: Common = DEFAULTS
+    directory: str, start: When = None, end: When = None, /, *, label: Label = None, common: Common = DEFAULTS
 ) -> int:
     """Writes blobs as files, named by their times in UTC, into a directory, which is made if it is missing.
 
@@ -115,9 +116,9 @@ def export(
 
     Args:
         directory: Where to.
-        start: As for get.
-        end: As for get.
-        label: As for get.
+        start: From when on, as `timeline get` takes it.
+        end: Until when; without it, to the last.
+        label: Only those with this label.
         common: The options of every command.
     """
     written = there = size_bytes = 0
@@ -149,16 +150,16 @@ def _write_file(path: str, blob: "Blob") -> None:
         os.utime(path, ns=(blob.timestamp_ns, blob.timestamp_ns))
 
 
-def stats(start: When = None, end: When = None, *, label: Label = None, common: Common = DEFAULTS) -> int:
+def stats(start: When = None, end: When = None, /, *, label: Label = None, common: Common = DEFAULTS) -> int:
     """Shows how many blobs there are, with which labels, the first and the last, and how they are spread over time.
 
     With --json, prints {"blobs", "first_ns", "last_ns", "labels", "steps": [{"start_ns", "blobs"}]}, where "labels"
     counts those with each label.
 
     Args:
-        start: As for get.
-        end: As for get.
-        label: As for get.
+        start: From when on, as `timeline get` takes it.
+        end: Until when; without it, to the last.
+        label: Only those with this label.
         common: The options of every command.
     """
     labels: Counter[str | None] = Counter()

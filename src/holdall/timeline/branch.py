@@ -285,7 +285,7 @@ def _open(path: str, *, create: bool, bare: bool) -> pygit2.Repository:
             if os.path.exists(os.path.join(path, ".git")) or os.path.exists(os.path.join(path, "HEAD")):
                 raise
         if not create:
-            raise RepoNotFound(f"There is no git repository at {path}.")
+            raise RepoNotFound(f"There is no git repository at {os.path.abspath(path)}.")
         return pygit2.init_repository(path, bare=bare, initial_head="main")
     except (pygit2.GitError, OSError) as error:
         raise RepoError(f"The repository at {path} cannot be opened: {error}.") from error

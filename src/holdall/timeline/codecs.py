@@ -126,5 +126,6 @@ def _encryption(key: Key) -> MultiFernet:
         return MultiFernet([Fernet(single) for single in keys])
     except (ValueError, TypeError) as error:
         raise SettingInvalid(
-            f"The key cannot be used: {str(error).rstrip('.')}.", hint="Make one with generate_key()."
+            f"The key cannot be used: {str(error).rstrip('.')}.",
+            hint="Make one with holdall timeline key, or generate_key().",
         ) from error

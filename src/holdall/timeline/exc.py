@@ -39,7 +39,7 @@ class RepoNotFound(RepoError, errors.NotFoundError):
     """There is no git repository at the path."""
 
     slug = "timeline-repo-not-found"
-    default_hint = "Make one with git init or git clone, or open the store with create=True."
+    default_hint = "Make one with holdall timeline init (create=True in Python), or clone one."
 
 
 class RepoBare(RepoError):

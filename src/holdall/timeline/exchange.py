@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _LEVEL: Final = 1
 _UNITED: Final = "Unite with the remote"
+_LOCKED: Final = "cannot lock ref"
+"""How git says that a branch is being moved just then, or was moved since it was looked at."""
 _random: Final = SystemRandom()
 
 
@@ -71,10 +73,13 @@ class Exchange:
                 try:
                     remote.push()
                 except RepoPushError as error:
-                    # Somebody else was quicker, if there is something to fetch; twice for a lock on the other side.
-                    if not (self._fetched(remote, error) or tried < 2) or tried + 1 == PUSH_TRIES_MAX:
+                    if tried + 1 == PUSH_TRIES_MAX:
                         raise
-                    time.sleep(_random.uniform(0, CLIENT_BACKOFF_SECONDS * min(tried, 4)))
+                    # Before the fetch, not after it: what is fetched and then waited with is old again.
+                    time.sleep(_random.uniform(0, CLIENT_BACKOFF_SECONDS * min(2**tried - 1, 31)))
+                    # Somebody else was quicker, if there is something to fetch, or is at it, if it is locked there.
+                    if not (self._fetched(remote, error) or tried < 2 or _LOCKED in error.message):
+                        raise
                 else:
                     return
 

@@ -12,6 +12,7 @@ import heapq
 import mmap
 import os
 import struct
+import threading
 import zlib
 from bisect import bisect_left, insort
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -69,15 +70,19 @@ class Found(NamedTuple):
 class Index:
     """The rows of one timeline.
 
+    Concurrency: threads may look for rows while `turn` keeps one from changing them.
+
     Args:
         path: Its file, or None to hold all in memory.
         oid_bytes: How long the `oid` of each row is.
 
     Attributes:
         state: What the rows are of: the object name of a tree, or empty.
+        turn: Held by whoever changes the rows, from when they are no more what they were until they are again whole.
     """
 
     def __init__(self, path: str | None, *, oid_bytes: int = _GIT_OID_BYTES) -> None:
+        self.turn = threading.RLock()
         self._path = path
         self._row = struct.Struct(f">{instant.KEY_BYTES}s{oid_bytes}sI")
         self.clear()
@@ -99,7 +104,10 @@ class Index:
     # --- its file ---
 
     def load(self) -> None:
-        """Takes in what other processes have written since; a file that is none is as if there were none."""
+        """Takes in what other processes have written since; a file that is none is as if there were none.
+
+        The caller holds `turn`.
+        """
         if self._path is None:
             return
         try:
@@ -136,7 +144,7 @@ class Index:
             self.state, self._end = state, end
 
     def add(self, found: Iterable[Found], state: bytes, *, keep: bool = True) -> None:
-        """Adds rows, and writes them down where that is possible; the caller holds the timeline's lock.
+        """Adds rows, and writes them down where that is possible; the caller holds the timeline's lock and `turn`.
 
         Args:
             found: What was not there before.
@@ -201,17 +209,18 @@ class Index:
             descending: Latest first.
             label: Only those with this label.
         """
-        wanted = None if label is None else self._label_numbers.get(label, -1)
         lowest, beyond = _key(first_ns), _key(last_ns, after=True)
-        from_main = self._between(lowest, beyond, descending=descending)
-        start, stop = bisect_left(self._tail, lowest), bisect_left(self._tail, beyond)
-        from_tail = self._tail[start:stop]
+        with self.turn:
+            labels = self._labels
+            wanted = None if label is None else self._label_numbers.get(label, -1)
+            from_main = self._between(lowest, beyond, descending=descending)
+            start, stop = bisect_left(self._tail, lowest), bisect_left(self._tail, beyond)
+            from_tail = self._tail[start:stop]
         if descending:
             from_tail.reverse()
-        return self._unpacked(heapq.merge(from_main, from_tail, reverse=descending), wanted)
+        return self._unpacked(heapq.merge(from_main, from_tail, reverse=descending), wanted, labels)
 
-    def _unpacked(self, rows: Iterable[bytes], wanted: int | None) -> Iterator[Row]:
-        labels = self._labels
+    def _unpacked(self, rows: Iterable[bytes], wanted: int | None, labels: list[str | None]) -> Iterator[Row]:
         for packed in rows:
             key, oid, number = self._row.unpack(packed)
             if wanted is None or wanted == number:

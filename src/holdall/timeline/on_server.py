@@ -75,7 +75,8 @@ class OnServer:
             whole = text[: text.rfind(b"\n") + 1]
             rows = [one for line in whole.splitlines() if (one := _found(line))]
             if rows:
-                self._index.add(rows, b"slot")
+                with self._index.turn:
+                    self._index.add(rows, b"slot")
             self._read_bytes += len(whole)
         return self._index
 

@@ -103,13 +103,13 @@ class Repository:
             BlobVersionUnsupported: A file is of a later version of the format.
             RepoDamaged: The repository is.
         """
-        tree = self._branch.head().tree or b""
-        if self._index.state != tree:
+        if self._index.state != (self._branch.head().tree or b""):
             try:
-                with self._branch.locked("index-lock"):
-                    self._refresh(tree, keep=True)
+                with self._branch.locked("index-lock"), self._index.turn:
+                    self._refresh(keep=True)
             except OSError:  # it cannot be written; then it is held in memory
-                self._refresh(tree, keep=False)
+                with self._index.turn:
+                    self._refresh(keep=False)
         return self._index
 
     def read(self, oid: bytes, name: str) -> bytes:
@@ -135,7 +135,8 @@ class Repository:
         with git_errors():
             return self._branch.repo.odb.read_header(pygit2.Oid(raw=oid))[1]
 
-    def _refresh(self, tree: bytes, *, keep: bool) -> None:
+    def _refresh(self, *, keep: bool) -> None:
+        tree = self._branch.head().tree or b""  # now that nobody else is at it, or the rows would go back in time
         self._index.load()
         if self._index.state == tree:
             return
