@@ -1,12 +1,21 @@
 """Random lives of a whole cluster: hosts with their own networks, disks and clocks, and a daemon on each.
 
-`python -m tests.sync.chaos --seed N` replays one, `--count M` goes through many until one fails. It takes root, Linux
+`python tests/sync/chaos.py --seed N` replays one, `--count M` goes through many until one fails. It takes root, Linux
 and a C compiler. The steps come from the seed alone; how far a daemon is when one comes, the machine decides.
 
 Files are edited, removed, renamed, turned into directories and symlinks, on several hosts at once. Cables are pulled,
-daemons killed, hosts switched off, disks filled; every host has a clock of its own, up to an hour off. At the end all
-is repaired, and nobody does anything more. Then the nodes have to become equal, with all that was ever committed on any
-of them in their history and every byte that lay in a folder too, unless it was overwritten there by hand.
+daemons killed, hosts switched off, disks filled, and hosts lose power; every host has a clock of its own, up to an hour
+off, and it jumps. At the end all is repaired, and nobody does anything more. Then the nodes have to become equal, with
+all that was ever committed on any of them in their history and every byte that lay in a folder too, unless it was
+overwritten there by hand.
+
+A loss of power takes from a disk what `power` says, in the folder and in its history. What no disk has any more is not
+asked for afterwards: a commit counts that is whole, with all that it needs, in the history of some host; and bytes
+count that such a commit has, or that still lie in a folder. The history of a host is what its refs name after the loss;
+where its own are broken, also what it had committed itself before: then what is whole of that has to be found. So what
+another host has acknowledged counts, as long as that one does not lose power too before it is on its disk. A host that
+lost what it knew of another's edit takes what it finds in its folder for its own: then a conflict copy may be there in
+its name too.
 """
 
 from __future__ import annotations
@@ -22,10 +31,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from power import Clock, Disk
 
 from holdall.sync.ignore import TEMPORARY
 from holdall.sync.merge import copy_author, plain_name
@@ -38,13 +50,15 @@ if TYPE_CHECKING:
 
 NODES = ["alpha", "beta", "gamma", "delta"]
 FOLDER = "tree"
+FILLER = "filler"
 NAMES = ["a.txt", "A.txt", "b.txt", "d", "d/x", "d/y.txt", "d/e/z", "d/e", "deep/er/file", ".rc", "caf\udce9"]
 DISK_BYTES = 24 << 20
 PAUSE_SECONDS_MAX = 0.2
-WAIT_SECONDS_MAX = 60.0
-SKEWS_SECONDS = (-3600, 0, 3600)
-KINDS = {"edit": 9, "clash": 6, "cut": 2, "kill": 2, "off": 1, "fill": 1, "nothing": 2}
-"""What a step may be, and how often; the four in the middle are undone by the next such step for the same host."""
+WAIT_SECONDS_MAX = 180.0
+SKEW_SECONDS_MAX = 3600
+SKEWS_SECONDS = (-SKEW_SECONDS_MAX, 0, SKEW_SECONDS_MAX)
+KINDS = {"edit": 9, "clash": 6, "cut": 2, "kill": 2, "off": 1, "fill": 1, "power": 2, "jump": 2, "nothing": 2}
+"""What a step may be, and how often; cut to fill are undone by the next such step for the same host, power by off."""
 
 CLOCK = Path(__file__).with_name("clock.c")
 
@@ -55,6 +69,8 @@ class Node:
 
     host: Host
     preload: Path
+    clock: Clock
+    disk: Disk
     daemon: subprocess.Popen[bytes] | None = None
     wrong: set[str] = field(default_factory=set)
 
@@ -65,6 +81,10 @@ class Node:
     @property
     def git_dir(self) -> Path:
         return self.host.home / f".git.{FOLDER}"
+
+    @property
+    def filler(self) -> Path:
+        return self.host.home / FILLER
 
     @property
     def log(self) -> Path:
@@ -80,10 +100,28 @@ class Node:
             self.daemon.wait()
             self.daemon = None
 
-    def git(self, *words: str, stdin: bytes = b"") -> bytes:
-        return subprocess.run(
-            ["git", f"--git-dir={self.git_dir}", *words], check=True, capture_output=True, input=stdin
-        ).stdout
+    def power_on(self) -> None:
+        self.clock.boot()
+        self.host.power_on()
+        self.watch()
+
+    def git(self, *words: str) -> bytes:
+        return subprocess.run(["git", f"--git-dir={self.git_dir}", *words], check=True, capture_output=True).stdout
+
+    def is_sound(self) -> bool:
+        """Whether its own refs can be read and name what can."""
+        names = ("heads/main", f"sync/{self.host.name}/main")
+        words = [["rev-list", "--objects", "--quiet", f"refs/{name}"] for name in names]
+        git = ["git", f"--git-dir={self.git_dir}"]
+        return not any(subprocess.run([*git, *one], check=False, capture_output=True).returncode for one in words)
+
+    def history(self, *more: str) -> set[str]:
+        """All commits that its refs name, and those before them, as far as they can be read; more words say which."""
+        found = set[str]()
+        for commit in self.commits():
+            words = ["git", f"--git-dir={self.git_dir}", "rev-list", *more, commit]
+            found |= set(subprocess.run(words, check=False, capture_output=True).stdout.decode().split())
+        return found
 
     def commits(self) -> set[str]:
         """Whatever its refs name now."""
@@ -94,7 +132,9 @@ class Node:
         return {commit for commit in found if commit}
 
     def head(self) -> str:
-        return (self.git_dir / "refs/heads/main").read_text().strip()
+        with contextlib.suppress(OSError):  # which a loss of power took
+            return (self.git_dir / "refs/heads/main").read_text().strip()
+        return ""
 
 
 def listing(root: Path) -> dict[bytes, bytes]:
@@ -120,6 +160,35 @@ def blob(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0%b" % (len(data) - 2, data[2:])).hexdigest()
 
 
+def whole(objects: Path, commits: set[str]) -> tuple[set[str], set[str]]:
+    """Those commits of which everything is there, and all that they need; what is damaged is not there."""
+    with tempfile.TemporaryDirectory(prefix="whole-") as name:
+        git = ["git", f"--git-dir={name}"]
+        subprocess.run([*git, "init", "--quiet", "--bare"], check=True)
+        for path in objects.glob("*/*"):
+            if len(path.parent.name) == 2:
+                with contextlib.suppress(zlib.error, EOFError, OSError):
+                    data = zlib.decompress(path.read_bytes())
+                    if hashlib.sha1(data).hexdigest() == path.parent.name + path.name:
+                        place = Path(name, "objects", path.parent.name, path.name)
+                        place.parent.mkdir(exist_ok=True)
+                        place.write_bytes(path.read_bytes())
+            elif path.suffix == ".pack":
+                with open(path, "rb") as pack:
+                    subprocess.run([*git, "unpack-objects", "-r", "-q"], stdin=pack, capture_output=True, check=False)
+        found, needed = set[str](), set[str]()
+        for asked in [sorted(commits)] if commits else []:
+            for some in (asked, *([one] for one in asked)):
+                words = [*git, "rev-list", "--objects", "--no-object-names", *some]
+                listed = subprocess.run(words, capture_output=True, text=True, check=False)
+                if not listed.returncode:
+                    found |= set(some)
+                    needed |= set(listed.stdout.split())
+                    if some is asked:
+                        break
+        return found, needed
+
+
 def wait(holds: Callable[[], bool], what: str) -> None:
     """Waits until something is so."""
     deadline = time.monotonic() + WAIT_SECONDS_MAX
@@ -133,15 +202,15 @@ class Place:
 
     def __init__(self, place: Path, hosts: dict[str, Host]) -> None:
         self.place = place
-        self.nodes = [Node(host, place / f"{host.name}.preload") for host in hosts.values()]
+        self.nodes = []
         self.joined = 0
-        for skew in SKEWS_SECONDS:
-            made = place / f"clock{skew}.so"
-            subprocess.run(["cc", "-shared", "-fPIC", f"-DSKEW={skew}", CLOCK, "-o", made], check=True)
         (place / "etc/ld.so.preload").touch()
-        for node in self.nodes:
-            node.preload.touch()
-            self.must(node.host, "mount", "--bind", node.preload, "/etc/ld.so.preload")
+        for name, host in hosts.items():
+            control, library, preload = (place / f"{name}.{kind}" for kind in ("clock", "so", "preload"))
+            subprocess.run(["cc", "-shared", "-fPIC", f'-DCONTROL="{control}"', CLOCK, "-o", library], check=True)
+            self.nodes.append(Node(host, preload, Clock(control), Disk(host.home, {FILLER})))
+            preload.touch()
+            self.must(host, "mount", "--bind", preload, "/etc/ld.so.preload")
 
     def must(self, host: Host, *words: str | Path, stdin: str = "") -> str:
         done = host.run(*words, stdin=stdin)
@@ -188,9 +257,12 @@ class Place:
             for child in node.host.home.iterdir():
                 shutil.rmtree(child) if child.is_dir() else child.unlink()
             shutil.copytree(self.begun(count, node), node.host.home, symlinks=True, dirs_exist_ok=True)
-            node.preload.write_text(f"{self.place}/clock{skew}.so\n")
+            node.clock.begin(skew)
+            node.preload.write_text(f"{self.place}/{node.host.name}.so\n")
             node.log.unlink(missing_ok=True)
             node.host.power_on()
+            node.disk.looks = []
+            node.disk.look()
 
         with ThreadPoolExecutor() as pool:
             list(pool.map(one, self.nodes[:count], skews))
@@ -230,9 +302,13 @@ class Life:
         self.words = 0
         self.seen: set[str] = set()
         """Blobs that lay in a folder."""
-        self.overwritten: set[str] = set()
-        """Blobs that were taken away by hand."""
+        self.overwritten = {blob(b"  ")}
+        """Blobs that were taken away by hand, and the empty one, which a loss of power leaves."""
         self.commits: set[str] = set()
+        self.lost: set[str] = set()
+        """Commits that a loss of power took, or that its refs name and that are none."""
+        self.dark: set[str] = set()
+        """Nodes that lost power."""
         self.told: list[str] = []
 
     def run(self, steps: int) -> None:
@@ -246,8 +322,12 @@ class Life:
             elif kind == "clash":
                 for one in self.nodes:
                     self.edit(one, [chance[1], self.random.random(), *chance[3:]])
+            elif kind == "jump":
+                node.clock.jump(int((2 * chance[1] - 1) * SKEW_SECONDS_MAX))
+            elif kind == "power" and "off" not in node.wrong:
+                self.lose_power(node, random.Random(chance[1]))
             elif kind != "nothing":
-                self.turn(node, kind)
+                self.turn(node, "off" if kind == "power" else kind)
             self.note()
             time.sleep(self.random.uniform(0, PAUSE_SECONDS_MAX))
         self.heal()
@@ -256,7 +336,8 @@ class Life:
     def note(self) -> None:
         """Takes down what there is."""
         for node in self.nodes:
-            self.commits |= node.commits()
+            node.disk.look()
+            self.commits |= node.commits() - self.lost
             self.seen |= {blob(data) for data in listing(node.root).values()}
             assert node.daemon is None or node.daemon.poll() is None, f"the daemon of {node.host.name} ended by itself"
 
@@ -264,25 +345,41 @@ class Life:
         """Breaks something of a host, or repairs it."""
         broken = kind in node.wrong
         (node.wrong.discard if broken else node.wrong.add)(kind)
-        filler = node.host.home / "filler"
         if kind == "cut":
             (node.host.connect if broken else node.host.cut_off)()
         elif kind == "kill" and "off" not in node.wrong:
             (node.watch if broken else node.kill)()
         elif kind == "off":
             if broken:
-                node.host.power_on()
-                node.watch()
+                node.power_on()
             else:
                 node.host.power_off()
                 node.kill()
             node.wrong.discard("kill")
         elif kind == "fill" and broken:
-            filler.unlink()
+            node.filler.unlink()
         elif kind == "fill":
-            with contextlib.suppress(OSError), open(filler, "wb", buffering=0) as file:
+            with contextlib.suppress(OSError), open(node.filler, "wb", buffering=0) as file:
                 while file.write(bytes(1 << 20)):
                     pass
+
+    def lose_power(self, node: Node, chance: random.Random) -> None:
+        """Switches a host off, with what a loss of power does to its disk, and no more asks for what nobody has."""
+        node.host.power_off()
+        node.kill()
+        node.filler.unlink(missing_ok=True)
+        node.wrong = {"off"} | node.wrong & {"cut"}
+        self.dark.add(node.host.name)
+        before, own = node.history(), node.history(f"--author=<{node.host.name}@holdall>")
+        self.told += node.disk.lose(chance, node.clock.syncs())
+        known = self.commits | before | node.commits()
+        commits, kept = set[str](), {blob(data) for one in self.nodes for data in listing(one.root).values()}
+        for one in self.nodes:
+            history = one.history() | (own if one is node and not one.is_sound() else set())
+            there, objects = whole(one.git_dir / "objects", history & known)
+            commits, kept = commits | there | known & objects, kept | objects
+        self.lost |= known - commits
+        self.commits, self.seen = commits, self.seen & kept
 
     def edit(self, node: Node, chance: list[float]) -> None:
         """What a person does to a folder, who takes no note of what goes wrong."""
@@ -396,7 +493,7 @@ class Life:
         assert not any(mark in data for data in tree.values() for mark in (b"<<<<<<<", b">>>>>>>")), "conflict markers"
         copies = [path for path in tree if copy_author(path) is not None]
         assert all(copy_author(plain_name(path)) is None for path in copies), f"copies of copies: {copies}"
-        different = {(plain_name(path), tree[path]) for path in copies}
+        different = {(plain_name(path), tree[path], frozenset({copy_author(path)} & self.dark)) for path in copies}
         assert len(different) == len(copies), f"copies that are the same: {copies}"
         for path in copies:
             os.unlink(os.path.join(os.fsencode(first.root), path))
@@ -409,20 +506,20 @@ class Life:
 def main() -> int:
     """Replays one seed, or goes through many until one fails."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, nargs="+", default=[0])
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--steps", type=int, default=24)
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit("ended from outside"))
     with hosts_with_disks() as place:
-        for seed in range(asked.seed, asked.seed + asked.count):
+        for seed in (first + more for first in asked.seed for more in range(asked.count)):
             begun = time.monotonic()
             life = None
             try:
                 life = Life(seed, place)
                 life.run(asked.steps)
             except BaseException:
-                sys.stderr.write(f"seed {seed} fails: python -m tests.sync.chaos --seed {seed} --steps {asked.steps}\n")
+                sys.stderr.write(f"seed {seed} fails: python tests/sync/chaos.py --seed {seed} --steps {asked.steps}\n")
                 sys.stderr.write("\n".join(life.told if life is not None else []) + "\n")
                 for node in place.nodes:
                     said = node.log.read_text(errors="replace") if node.log.exists() else ""

@@ -15,7 +15,7 @@ from fleet import Fleet, contents, main
 from holdall.stores.opening import open_store
 from holdall.sync.folder import Folder
 from holdall.sync.large import FROM_STORE, TO_STORE, configure
-from holdall.sync.left_out import note, waiting
+from holdall.sync.left_out import waiting
 from holdall.sync.transfer import Mover
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ async def opened(name: str) -> Store:
 def look(folder: Folder) -> set[str]:
     """A reconcile, noted as `holdall sync` notes it; returns why files were left alone."""
     outcome = folder.reconcile()
-    note(Path(folder.git_dir, "holdall"), outcome.skipped, seen=None)
     assert outcome.held is None, outcome.held
     return set(outcome.skipped.values())
 

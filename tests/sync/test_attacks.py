@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import shlex
 import sys
 import time
@@ -292,28 +294,27 @@ def test_a_small_push_that_stands_for_billions_of_files_is_not_merged(pair: tupl
     alpha, beta = pair
     made = commit(beta, lambda made: nested(made, 10, 10, {b"f": File(FILE, made.put_blob(b"x"))}))
     main = refs(alpha).split("refs/heads/main ")[1][:40]
-    begun = time.monotonic()
-    push_as_node(beta, "alpha", f"{made}:refs/sync/beta/main")
-    took = time.monotonic() - begun
+    push_as_node(beta, "alpha", f"{made}:refs/sync/beta/main")  # which would take hours
 
     assert made not in refs(alpha)
     assert refs(alpha).split("refs/heads/main ")[1][:40] == main
-    assert took < 20
 
 
 def test_a_host_with_another_host_key_is_not_spoken_to(pair: tuple[Host, Host], tmp_path: Path) -> None:
     alpha, beta = pair
-    known = beta.home / ".git.myrepo/holdall/ssh/known_hosts"
-    was = known.read_text()
-    other = keys.make_key(tmp_path / "key", "other")
-    say(beta, "ssh -F ~/.git.myrepo/holdall/ssh/config -O exit alpha", code=None)
-    known.write_text(f"alpha {other}\n")
-    say(beta, "echo private > ~/myrepo/private")
-    before = refs(alpha)
+    say(beta, "ssh -F ~/.git.myrepo/holdall/ssh/config -O exit alpha; echo private > ~/myrepo/private", code=None)
+    before, place = refs(alpha), alpha.home.parent
+    alpha.power_off()
+    for path in place.glob("alpha.host_key*"):
+        path.rename(tmp_path / path.name)
+    alpha.power_on()
     try:
-        shown = say(beta, "holdall sync push", code=1)
+        shown = say(beta, "holdall sync push ~/myrepo", code=1)
     finally:
-        known.write_text(was)
+        alpha.power_off()
+        for path in tmp_path.glob("alpha.host_key*"):
+            path.replace(place / path.name)
+        alpha.power_on()
 
     assert "another host key than the roster has; nothing was sent" in shown
     assert refs(alpha) == before
@@ -321,12 +322,16 @@ def test_a_host_with_another_host_key_is_not_spoken_to(pair: tuple[Host, Host], 
 
 def test_an_invite_is_good_once_and_for_a_while_and_for_joining_only(trio: tuple[Host, Host, Host]) -> None:
     alpha, beta, gamma = trio
-    line = say(alpha, "holdall sync invite ~/myrepo --ttl 2s").strip()
-    assert "holdall-invite:" in (alpha.home / ".ssh/authorized_keys").read_text()
-    time.sleep(2)
-    assert "run out" in say(gamma, f"holdall sync join '{line}' ~/late", code=5)
-    later = line.replace("until=", "until=9")
-    assert "used, or has run out" in say(gamma, f"holdall sync join '{later}' ~/late", code=5)
+    before, begun = invites(alpha), time.time()
+    line = say(alpha, "holdall sync invite ~/myrepo --ttl 1h").strip()
+    (name,) = invites(alpha) - before
+    record = alpha.home / f".git.myrepo/holdall/invites/{name}.json"
+    there = json.loads(record.read_text())
+    assert begun + 3600 <= there["expires_ns"] / 1e9 <= time.time() + 3600
+    record.write_text(json.dumps(there | {"expires_ns": time.time_ns()}))
+    until = str(there["expires_ns"] // 10**9)
+    assert "run out" in say(gamma, f"holdall sync join '{line.replace(until, str(int(begun)))}' ~/late", code=5)
+    assert "used, or has run out" in say(gamma, f"holdall sync join '{line}' ~/late", code=5)
     line = say(alpha, "holdall sync invite ~/myrepo").strip()
     assert "has a node beta already" in say(gamma, f"holdall sync join '{line}' ~/myrepo --node beta", code=5)
     assert "folder of that cluster already" in say(beta, f"holdall sync join '{line}' ~/again", code=2)
@@ -335,7 +340,12 @@ def test_an_invite_is_good_once_and_for_a_while_and_for_joining_only(trio: tuple
     say(gamma, "holdall sync unjoin")
     assert "does not accept this invite" in say(gamma, f"holdall sync join '{line}' ~/third", code=5)
     assert not (gamma.home / ".git.third").exists()
-    assert "holdall-invite:" not in (alpha.home / ".ssh/authorized_keys").read_text()
+    assert invites(alpha) == before
+
+
+def invites(host: Host) -> set[str]:
+    """The invites by which a host lets somebody in."""
+    return set(re.findall("holdall-invite:([0-9a-f]+)", (host.home / ".ssh/authorized_keys").read_text()))
 
 
 def test_an_invites_key_asks_to_join_and_nothing_else(trio: tuple[Host, Host, Host]) -> None:

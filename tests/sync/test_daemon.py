@@ -7,16 +7,19 @@ import shutil
 import statistics
 import sys
 import time
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from trial import say
-from watched import Watched, arrive, same, watched
+from watched import Watched, arrive, asleep, put, same, watched
 
+from holdall.limits.sync import SYNC_GROWING_BYTES_PER_SECOND
 from holdall.sync.repository import Repository
 from holdall.sync.watch import Elsewhere, Inotify
-from support import wait_until
+from support import DEADLINE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,9 +117,16 @@ def test_when_the_system_loses_hints_everything_is_looked_at(tmp_path: Path) -> 
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Watched, Watched]]:
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Watched, Watched]]:
     with watched(tmp_path_factory.mktemp("hosts"), "alpha", "beta") as (alpha, beta):
         yield alpha, beta
+
+
+@pytest.fixture
+def pair(hosts: tuple[Watched, Watched]) -> tuple[Watched, Watched]:
+    """Both hosts, when nothing is on its way any more that the test before did."""
+    settle(*hosts)
+    return hosts
 
 
 def settle(*ones: Watched) -> None:
@@ -131,9 +141,7 @@ def test_an_edit_is_soon_on_the_other_host_and_nothing_follows_from_it(pair: tup
         data = b"edit %d\n" % number
         begun = time.monotonic()
         (here.root / "dir").mkdir(exist_ok=True)
-        draft = here.host.home / "draft"  # a file that is written in place may be seen before it is whole
-        draft.write_bytes(data)
-        draft.replace(here.root / "dir/file")
+        put(here, "dir/file", data)
         arrive(there, "dir/file", data)
         seconds.append(time.monotonic() - begun)
     sys.stdout.write(
@@ -142,34 +150,42 @@ def test_an_edit_is_soon_on_the_other_host_and_nothing_follows_from_it(pair: tup
     settle(*pair)
     log = say(pair[0].host, "git --git-dir ~/.git.myrepo log --format=%an main -- dir/file").split()
 
-    assert statistics.median(seconds) < 5
+    assert statistics.median(seconds) < DEADLINE_SECONDS / 3
     assert sorted(log) == ["alpha"] * 5 + ["beta"] * 5
 
 
 def test_a_push_that_was_begun_ahead_may_break_off(pair: tuple[Watched, Watched]) -> None:
     here, there = pair
-    ahead = f"^ssh -F {here.host.home}/.*git-receive-pack"
+    assert here.daemon is not None
+    # What the daemon itself has started: those of other pushes are started by git.
+    ahead = f"-P {here.daemon.pid} -f '^ssh -F {here.host.home}/.*git-receive-pack'"
+    said, numbers = len(here.said()), count()
 
-    def waits() -> bool:
-        return bool(say(here.host, f"pgrep -f '{ahead}'", code=None))
+    def edit() -> None:
+        text = b"%d\n" % next(numbers)
+        put(here, "ahead", text)
+        arrive(there, "ahead", text)
+        settle(*pair)
 
-    (here.root / "ahead").write_text("one")
-    arrive(there, "ahead", b"one")
-    wait_until(waits, "the next push is begun")
-    (here.root / "ahead").write_text("two")
-    arrive(there, "ahead", b"two")
-    wait_until(waits, "the next push is begun")
-    say(here.host, f"pkill -KILL -f '{ahead}'")
-    (here.root / "ahead").write_text("three")
-    arrive(there, "ahead", b"three")
-    settle(*pair)
+    def is_begun(command: str) -> bool:
+        edit()
+        for _ in range(20):  # then not: whatever else was to be said to the other host came first
+            if say(here.host, f"{command} {ahead} >/dev/null; echo $?") == "0\n":
+                return True
+            time.sleep(0.1)
+        return False
 
-    assert "cannot" not in here.said()
+    for command in ("pgrep", "pkill -KILL"):
+        wait_until(partial(is_begun, command), "the next push is begun")
+    edit()
+
+    assert "cannot" not in here.said()[said:]
 
 
 def test_an_edit_on_both_hosts_at_once_keeps_both(pair: tuple[Watched, Watched]) -> None:
-    for one in pair:
-        (one.root / "both").write_text(f"of {one.host.name}\n")
+    with asleep(*pair):
+        for one in pair:
+            put(one, "both", f"of {one.host.name}\n".encode())
     wait_until(lambda: len([name for name in pair[0].files() if name.startswith("both")]) == 2, "a conflict copy")
     settle(*pair)
     found = [data for name, data in sorted(pair[1].files().items()) if name.startswith("both")]
@@ -216,7 +232,7 @@ def test_a_build_beside_it_holds_nothing_up(pair: tuple[Watched, Watched]) -> No
         (build / str(folder)).mkdir(parents=True)
         for number in range(500):
             (build / str(folder) / f"{number}.o").write_bytes(b"object")
-    (alpha.root / "source").write_text("changed while it is built\n")
+    put(alpha, "source", b"changed while it is built\n")
     arrive(beta, "source", b"changed while it is built\n")
     shutil.rmtree(build)
     settle(*pair)
@@ -241,7 +257,7 @@ def test_a_repository_in_the_folder_is_left_alone(pair: tuple[Watched, Watched])
 
 def test_a_large_file_that_grows_is_not_kept_at_each_length(pair: tuple[Watched, Watched]) -> None:
     alpha, beta = pair
-    piece = b"x" * 100_000
+    piece, begun = b"x" * 100_000, time.monotonic()
     with open(alpha.root / "film.part", "wb", buffering=0) as file:
         file.write(20 * piece)
         for _ in range(30):
@@ -251,7 +267,8 @@ def test_a_large_file_that_grows_is_not_kept_at_each_length(pair: tuple[Watched,
     arrive(beta, "film", 50 * piece)
 
     versions = say(alpha.host, "holdall sync log -C ~/myrepo film.part").splitlines()
-    assert len(versions) <= 2, "when it was made, and when it was closed"
+    seldom = (time.monotonic() - begun) * SYNC_GROWING_BYTES_PER_SECOND / (20 * len(piece))
+    assert len(versions) <= 3 + int(seldom), "when it was made, when it was closed, when it was renamed"
 
 
 def test_a_folder_that_is_away_is_not_taken_for_an_empty_one(pair: tuple[Watched, Watched]) -> None:
@@ -261,7 +278,7 @@ def test_a_folder_that_is_away_is_not_taken_for_an_empty_one(pair: tuple[Watched
     alpha.root.rename(away)
     wait_until(lambda: "is a disk not mounted?" in say(alpha.host, "holdall sync status", code=None), "it is held")
     alpha.root.mkdir()
-    wait_until(lambda: "folder is empty" in say(alpha.host, "holdall sync status", code=1), "it is still held")
+    wait_until(lambda: "folder is empty" in say(alpha.host, "holdall sync status", code=None), "it is still held")
     (beta.root / "meanwhile").write_text("meanwhile\n")
     alpha.root.rmdir()
     away.rename(alpha.root)
@@ -278,7 +295,7 @@ def test_a_history_that_is_taken_away_ends_the_daemon_with_a_sentence(pair: tupl
     history.rename(away)
     assert alpha.daemon is not None
     try:
-        assert alpha.daemon.wait(20) not in {0, None}
+        assert alpha.daemon.wait(DEADLINE_SECONDS) not in {0, None}
     finally:
         away.rename(history)
     assert "Traceback" not in alpha.said()
@@ -324,11 +341,8 @@ def test_a_cluster_heals_by_itself(pair: tuple[Watched, Watched]) -> None:
     begun = time.monotonic()
     arrive(beta, "a", b"a\n")
     arrive(alpha, "b", b"b\n")
-    healed = time.monotonic() - begun
-    sys.stdout.write(f"healed after {healed:.2f} s\n")
+    sys.stdout.write(f"healed after {time.monotonic() - begun:.2f} s\n")
     settle(alpha, beta)
-
-    assert healed < 15
     wait_until(lambda: say(alpha.host, stale) == "0\n", f"all is well: {alpha.said()}")
 
 

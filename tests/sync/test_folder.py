@@ -237,7 +237,7 @@ def test_a_file_that_was_just_written_is_not_believed_to_stay(tmp_path: Path) ->
     write(tmp_path / "f", "1")
     signature = Signature.of((tmp_path / "f").stat())
     cache = FileCache(str(tmp_path / "cache"))
-    cache.keep(b"f", signature, b"blob")
+    cache.keep(b"f", signature, b"blob", read_ns=signature.mtime_ns)
 
     assert cache.blob(b"f", signature) is None
 

@@ -14,6 +14,7 @@ import pytest
 from holdall.errors import DamageError, LocalFileError, StoreError
 from holdall.sync.folder import Folder
 from holdall.sync.rescue import is_suspect, last_rescue, rescue
+from holdall.sync.state import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -132,6 +133,50 @@ def test_a_clock_that_was_ahead_for_a_while_does_not_take_main_further_back(
     assert files(alpha) == {"list": b"damaged\n"}
 
 
+@pytest.mark.parametrize("name", ["refs/sync-keep/20260301T120000.000000Z", "refs/sync/beta/seen"])
+def test_a_ref_beside_main_that_names_what_is_gone_keeps_no_push_away(pair: tuple[Folder, Folder], name: str) -> None:
+    alpha, beta = pair
+    Path(alpha.git_dir, name).parent.mkdir(exist_ok=True)
+    Path(alpha.git_dir, name).write_text(f"{'1' * 40}\n")
+    Path(beta.worktree, "list").write_text("from beta\n")
+    beta.reconcile()
+
+    alpha = Folder.open(alpha.worktree)
+    send(beta, alpha)
+    alpha.reconcile()
+
+    assert files(alpha) == {"list": b"from beta\n"}
+
+
+@pytest.mark.parametrize("off_seconds", [-3600, 3600])
+def test_a_clock_that_was_wrong_for_a_while_hides_no_damage(
+    pair: tuple[Folder, Folder], monkeypatch: pytest.MonkeyPatch, off_seconds: int
+) -> None:
+    alpha = Folder.open(pair[0].worktree)
+    now, whole = time.time, str(alpha.head())
+    with monkeypatch.context() as wrong:
+        wrong.setattr(time, "time", lambda: now() + off_seconds)
+        before = objects(alpha)
+        Path(alpha.worktree, "list").write_text("at a wrong time\n")
+        alpha.reconcile()
+        new = objects(alpha) - before
+        for path in {*new, *(path.parent for path in new)}:
+            os.utime(path, (time.time(), time.time()))
+    if off_seconds > 0:
+        before, whole = objects(alpha), str(alpha.head())
+        Path(alpha.worktree, "list").write_text("right again\n")
+        alpha.reconcile()
+        new = objects(alpha) - before
+    for path in new:
+        path.chmod(0o600)
+        times = path.stat().st_atime, path.stat().st_mtime
+        WAYS["cut"](path)
+        os.utime(path, times)
+    monkeypatch.setattr(time, "clock_gettime", lambda _clock: -1.0)  # as if the system had started since
+
+    assert Folder.open(alpha.worktree).head() == whole
+
+
 @pytest.mark.parametrize("garbage", [b"", b"\0" * 41])
 def test_a_ref_that_names_nothing_is_found_again(pair: tuple[Folder, Folder], garbage: bytes) -> None:
     alpha, _ = pair
@@ -143,6 +188,58 @@ def test_a_ref_that_names_nothing_is_found_again(pair: tuple[Folder, Folder], ga
 
     assert alpha.head() == head
     assert not alpha.reconcile().committed
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_what_is_whole_beyond_an_older_main_is_found(pair: tuple[Folder, Folder], lost: bool) -> None:
+    alpha, _ = pair
+    old, heads = str(alpha.head()), []
+    for text in ("whole\n", "damaged\n"):
+        before = objects(alpha)
+        Path(alpha.worktree, "list").write_text(text)
+        alpha.reconcile()
+        heads.append(str(alpha.head()))
+    for path in objects(alpha) - before if lost else ():
+        path.unlink()
+    Path(alpha.git_dir, "refs/heads/main").write_text(f"{old}\n")
+
+    alpha = Folder.open(alpha.worktree)
+
+    assert alpha.head() == heads[0 if lost else 1]
+    assert f"main went on to {str(alpha.head())[:12]}" in last_rescue(alpha.git_dir)
+    alpha.reconcile()
+    assert git(alpha, "show", "main:list", "main~:list") == "damaged\nwhole\n"
+
+
+def test_what_a_lost_merge_brought_to_the_folder_is_nobody_elses_edit(pair: tuple[Folder, Folder]) -> None:
+    alpha, beta = pair
+    text = "".join(f"{number}\n" for number in range(9))
+    Path(alpha.worktree, "list").write_text(text)
+    alpha.reconcile()
+    send(alpha, beta)
+    beta.reconcile()
+    Path(alpha.worktree, "list").write_text(text.replace("1", "one"))
+    alpha.reconcile()
+    Path(beta.worktree, "list").write_text(text.replace("7", "seven"))
+    Path(beta.worktree, "new").write_text("from beta\n")
+    beta.reconcile()
+    send(beta, alpha)
+    before = objects(alpha)
+    alpha.reconcile()
+    merged = alpha.head()
+    for path in objects(alpha) - before:
+        path.unlink()
+    Path(alpha.worktree, "mine").write_text("an edit\n")
+
+    alpha = Folder.open(alpha.worktree)
+    assert alpha.head() != merged
+    alpha.reconcile()
+
+    assert git(alpha, "log", "-1", "--no-merges", "--format=%an", "--", "new", "list").strip() == "beta"
+    assert git(alpha, "log", "-1", "--format=%an", "--", "mine").strip() == "alpha"
+    assert files(alpha) == files(beta) | {"list": text.replace("1", "one").replace("7", "seven").encode()} | {
+        "mine": b"an edit\n"
+    }
 
 
 def test_what_was_sent_and_not_merged_yet_is_not_taken_for_what_the_folder_had(pair: tuple[Folder, Folder]) -> None:
@@ -215,6 +312,64 @@ def test_a_file_that_a_loss_of_power_emptied_is_put_back(
     alpha.reconcile()
     assert git(alpha, "show", "main:list") == ""
     assert alpha.head() != head
+
+
+def test_a_file_that_a_loss_of_power_cut_off_is_put_back_and_a_shorter_one_is_an_edit(
+    pair: tuple[Folder, Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha, _ = pair
+    for name in ("cut", "shorter"):
+        Path(alpha.worktree, name).write_bytes(b"first\nsecond\n")
+    alpha.reconcile()
+    Path(alpha.worktree, "cut").write_bytes(b"first\n")
+    time.sleep(0.02)  # a tick of the clock of files
+    os.utime(Path(alpha.git_dir, "refs/heads/main"))
+    time.sleep(0.02)
+    Path(alpha.worktree, "shorter").write_bytes(b"first\n")
+    monkeypatch.setattr(time, "clock_gettime", lambda _clock: -1.0)  # as if the system had started since
+
+    outcome = Folder.open(alpha.worktree).reconcile()
+
+    assert outcome.put_back == ["cut"]
+    assert files(alpha) == {"cut": b"first\nsecond\n", "list": b"2\n", "shorter": b"first\n"}
+
+
+def test_what_is_replaced_is_on_the_disk_even_if_the_clock_was_put_forward(
+    pair: tuple[Folder, Folder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alpha, beta = pair
+    for folder, text in ((alpha, "mine\n"), (beta, "theirs\n")):
+        Path(folder.worktree, "list").write_text(text)
+        folder.reconcile()
+        time.sleep(1.1)  # so that the other one is later, and takes the place
+    send(beta, alpha)
+    blob = git(alpha, "rev-parse", "main:list").strip()
+    synced, fsync, now = set[str](), os.fsync, time.time
+
+    def spy(fd: int) -> None:
+        synced.add(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    monkeypatch.setattr(time, "time", lambda: now() + 3600)
+    alpha.reconcile()
+
+    assert files(alpha)["list"] == b"theirs\n"
+    kept = Path(alpha.git_dir, "objects", blob[:2], blob[2:])
+    assert {str(kept), str(kept.parent)} <= synced
+
+
+def test_a_lasting_state_has_its_name_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced, fsync, path = list[str](), os.fsync, tmp_path / "state"
+
+    def spy(fd: int) -> None:
+        synced.append(f"{os.readlink(f'/proc/self/fd/{fd}')} {path.exists()}")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    State().write(str(path))
+
+    assert synced[1:] == [f"{tmp_path} True"]
 
 
 def test_an_old_object_that_work_broke_off_at_is_found(pair: tuple[Folder, Folder]) -> None:

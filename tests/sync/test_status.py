@@ -70,12 +70,12 @@ def test_a_node_that_lacks_something_is_stale_after_a_while(pair: list[Watched])
     say(alpha.host, "echo second > ~/myrepo/file && holdall sync reconcile")
     assert status(alpha)["beta"]["ahead"] == 1
     assert alpha.host.run("python", "-c", COMMIT_BY_A_CLOCK_THAT_IS_FAST, alpha.root).returncode == 0
-    wait_until(lambda: status(alpha, "--stale 1s", code=None)["beta"]["stale"], "beta lacks it for a second", 10)
+    wait_until(lambda: status(alpha, "--stale 1s", code=None)["beta"]["stale"], "beta lacks it for a second")
     assert not status(alpha, "--stale 1s", code=1)["ok"]
     assert status(beta)["alpha"]["behind"] is None
     say(alpha.host, "holdall sync push")
 
-    assert status(alpha, "--stale 1s")["beta"]["ahead"] == 0
+    assert status(alpha)["beta"]["ahead"] == 0
 
 
 def test_what_a_node_could_not_take_up_it_takes_up_when_it_is_pushed_again(pair: list[Watched]) -> None:
@@ -99,7 +99,7 @@ def test_a_node_that_is_away_is_stale_after_a_while(pair: list[Watched]) -> None
     finally:
         beta.host.power_on()
 
-    assert status(alpha, "--stale 3s")["beta"]["link"] == "up"
+    assert status(alpha)["beta"]["link"] == "up"
 
 
 @pytest.mark.long
@@ -121,13 +121,13 @@ def test_a_peer_that_goes_is_told_of_within_a_minute(pair: list[Watched]) -> Non
 
 def test_a_held_folder_is_told_of_and_released(pair: list[Watched]) -> None:
     alpha = pair[0]
+    (alpha.root / "many").mkdir()
     for number in range(30):
-        (alpha.root / f"many-{number}").write_text("x")
+        (alpha.root / f"many/{number}").write_text("x")
     say(alpha.host, "holdall sync push")
     alpha.watch()
     try:
-        for number in range(30):
-            (alpha.root / f"many-{number}").unlink()
+        (alpha.root / "many").rename(alpha.host.home / "gone")  # file by file, it would be seen in several rounds
         wait_until(lambda: status(alpha, code=None)["held"] is not None, f"it is held: {alpha.said()}")
         alpha.stop()
         assert "vanished at once" in status(alpha, code=1)["held"]
@@ -135,7 +135,7 @@ def test_a_held_folder_is_told_of_and_released(pair: list[Watched]) -> None:
         assert "vanished at once" in say(alpha.host, "holdall sync status", code=1)
         say(alpha.host, "holdall sync release")
         wait_until(lambda: status(alpha, code=None)["ok"], f"it is not held: {alpha.said()}")
-        wait_until(lambda: not (pair[1].root / "many-0").exists(), f"its removal is at the peer: {alpha.said()}")
+        wait_until(lambda: not (pair[1].root / "many").exists(), f"its removal is at the peer: {alpha.said()}")
     finally:
         alpha.stop()
 
@@ -165,23 +165,24 @@ def test_a_removal_that_came_is_told_of_and_released(pair: list[Watched]) -> Non
     assert beta.head() == alpha.head()
 
 
-def test_the_drift_of_a_read_only_node_is_kept_or_reverted(pair: list[Watched]) -> None:
-    alpha, beta = pair
-    say(alpha.host, "echo shared > ~/myrepo/shared && holdall sync push")
-    say(beta.host, "echo drift > ~/myrepo/shared; echo mine > ~/myrepo/mine; holdall sync reconcile")
+def test_the_drift_of_a_read_only_node_is_kept_or_reverted(tmp_path_factory: pytest.TempPathFactory) -> None:
+    place = tmp_path_factory.mktemp("hosts")  # of its own: beta has commits after it that nobody else has
+    with watched(place, "alpha", "beta", read_only=("beta",), daemons=False) as (alpha, beta):
+        say(alpha.host, "echo shared > ~/myrepo/shared && holdall sync push")
+        say(beta.host, "echo drift > ~/myrepo/shared; echo mine > ~/myrepo/mine; holdall sync reconcile")
 
-    assert status(beta)["beta"]["drift"] == 2
-    assert say(beta.host, "holdall sync drift").split() == ["mine", "shared"]
-    assert beta.files()["shared"] == b"drift\n"
-    say(beta.host, "holdall sync drift --policy revert")
-    assert beta.files() == alpha.files()
-    say(beta.host, "echo drift again > ~/myrepo/shared; holdall sync reconcile")
-    assert beta.files() == alpha.files()
-    assert status(beta)["beta"]["drift"] == 0
-    refs = say(beta.host, "git --git-dir ~/.git.myrepo for-each-ref --format='%(refname)' refs/sync-drift").split()
-    kept = [say(beta.host, f"git --git-dir ~/.git.myrepo show {ref}:shared") for ref in refs]
-    assert kept == ["drift\n", "drift again\n"]
-    assert "drift" not in say(alpha.host, "git --git-dir ~/.git.myrepo log --all --format=%s%an -p")
+        assert status(beta)["beta"]["drift"] == 2
+        assert say(beta.host, "holdall sync drift").split() == ["mine", "shared"]
+        assert beta.files()["shared"] == b"drift\n"
+        say(beta.host, "holdall sync drift --policy revert")
+        assert beta.files() == alpha.files()
+        say(beta.host, "echo drift again > ~/myrepo/shared; holdall sync reconcile")
+        assert beta.files() == alpha.files()
+        assert status(beta)["beta"]["drift"] == 0
+        refs = say(beta.host, "git --git-dir ~/.git.myrepo for-each-ref --format='%(refname)' refs/sync-drift").split()
+        kept = [say(beta.host, f"git --git-dir ~/.git.myrepo show {ref}:shared") for ref in refs]
+        assert kept == ["drift\n", "drift again\n"]
+        assert "drift" not in say(alpha.host, "git --git-dir ~/.git.myrepo log --all --format=%s%an -p")
 
 
 def test_an_overlay_runs_after_an_apply_and_only_what_was_approved(pair: list[Watched]) -> None:
@@ -249,7 +250,7 @@ def test_the_doctor_finds_what_ails_the_daemon(pair: list[Watched]) -> None:
         assert doctor(alpha)["daemon"][0] == "ok"
         exclude.write_text("x" * (IGNORE_FILE_BYTES_MAX + 1))
         (alpha.root / "file").write_text("new")
-        wait_until(lambda: "Trying again" in alpha.said(), f"a round fails: {alpha.said()}")
+        wait_until(lambda: status(alpha, code=None)["alpha"]["error"] != "", f"a round fails: {alpha.said()}")
         outcome, detail = doctor(alpha, code=1)["daemon"]
         assert (outcome, "is longer than" in detail) == ("fail", True)
         assert "is longer than" in status(alpha, code=1)["alpha"]["error"]
@@ -295,7 +296,7 @@ def test_the_doctor_finds_a_slow_login_another_clock_and_another_host_key(pair: 
     other = (own / "keys/id_ed25519.pub").read_text().split()[1]
     hang_up = "ssh -F ~/.git.myrepo/holdall/ssh/config -O exit beta"
     assert doctor(alpha)["beta clock"] == ("ok", "agrees with this one")
-    forced = r'command="sleep 0.3; echo $(( $(date +%s%N) + 5000000000 ))"'
+    forced = r'command="sleep 0.3; echo $(( $(date +%s%N) + 3600000000000 ))"'
     try:
         keys.write_text(re.sub(r'command="[^"]*--node[^"]*"', lambda _: forced, keys_before))
         say(alpha.host, hang_up, code=None)
@@ -333,14 +334,14 @@ def test_systemd_is_told_and_a_daemon_in_the_background_ends_at_sigterm(pair: li
     alpha = pair[0]
     say(alpha.host, "holdall sync watch --daemon")
     assert "watched already" in say(alpha.host, "holdall sync watch --daemon", code=1)
-    daemon = status(alpha)["daemon"]
+    daemon = status(alpha, code=None)["daemon"]  # beta may not have been spoken to for a minute
     say(alpha.host, f"kill {daemon['pid']}")
-    wait_until(lambda: status(alpha)["daemon"] is None, "it is gone")
+    wait_until(lambda: status(alpha, code=None)["daemon"] is None, "it is gone")
     assert "Stopped." in (alpha.host.home / ".git.myrepo/holdall/daemon.log").read_text()
 
     script = (
         "import os, socket, subprocess, sys; link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); "
-        "link.bind(sys.argv[1]); link.settimeout(30); os.environ['NOTIFY_SOCKET'] = sys.argv[1]; "
+        "link.bind(sys.argv[1]); link.settimeout(60); os.environ['NOTIFY_SOCKET'] = sys.argv[1]; "
         "process = subprocess.Popen(['holdall', 'sync', 'watch', 'myrepo']); said = []\n"
         "while 'READY=1' not in said or said[-1] != 'WATCHDOG=1': said.append(link.recv(999).decode())\n"
         "while said.count('WATCHDOG=1') < 3: said.append(link.recv(999).decode())\n"

@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import shlex
+import socket
 import sys
 from typing import TYPE_CHECKING
 
 from trial import as_node, files, hosts, log_in, push_as_node, refs, repository, say
 
+from holdall.testing import hosts as testing
 from holdall.testing.hosts import loopback_hosts
 from support import need_tool, wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
     from holdall.testing.hosts import Host
 
+
+_ENDED_BY_ANOTHER = """#!/bin/sh
+# What is seen of it when another process ends the connection that is kept open: the first push breaks off.
+case "$*" in *git-receive-pack*)
+    test -e ~/ended || {{ touch ~/ended; exit 255; }}
+esac
+exec {ssh} "$@"
+"""
 
 _LEAVE_HALF_WAY = """
 from holdall.sync.cluster import Cluster
 
 cluster = Cluster.open("f")
-cluster.publish([cluster.changed("beta", role="gone")])
+cluster.publish(lambda: cluster.changed("beta", role="gone"))
 """
 
 
@@ -75,6 +87,7 @@ def test_the_walk_through_of_gtfc(tmp_path: Path) -> None:
         assert "read-only" in push_as_node(gamma, "alpha", "main:refs/sync/gamma/main")
         assert refs(alpha) == before
 
+        as_node(beta, "alpha", "hello")  # so that there is a connection, however long ago the last exchange was
         say(alpha, "holdall sync nodes --read-only beta")
         say(beta, "echo no more > ~/myrepo/test")
         assert "has changed" in push_as_node(beta, "alpha", "main:refs/sync/beta/main")  # over the connection of before
@@ -156,12 +169,37 @@ def test_hosts_of_one_machine_that_take_no_root(tmp_path: Path) -> None:
 
         assert files(alpha, "f") == files(beta, "f") == {"file": b"bye\n"}
 
+        (beta.home / "bin").mkdir()
+        (beta.home / "bin/ssh").write_text(_ENDED_BY_ANOTHER.format(ssh=need_tool("ssh")))
+        (beta.home / "bin/ssh").chmod(0o755)
+        say(beta, 'echo again > ~/f/file && PATH=~/bin:"$PATH" holdall sync push')
+        assert (beta.home / "ended").exists()
+        assert files(alpha, "f") == {"file": b"again\n"}
+
         say(beta, shlex.join([sys.executable, "-c", _LEAVE_HALF_WAY]))
         assert "has left the cluster" in say(beta, "holdall sync push", code=5)
         assert "Permission denied" not in push_as_node(beta, "alpha", "main:refs/sync/beta/main", folder="f")
         assert "Permission denied" in as_node(beta, "alpha", "hello", "-o", "ControlPath=none", folder="f")
         assert "1 of 1 nodes know" in say(beta, "holdall sync unjoin")
         assert not (beta.home / ".git.f/holdall/ssh").exists()
+
+
+def test_a_host_of_this_machine_takes_another_port_where_its_own_was_taken_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for tool in ("ssh", "ssh-keygen", "ssh-keyscan", "sshd"):
+        need_tool(tool)
+    with socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", 0))
+        found, free = [int(somebody.getsockname()[1])], testing._free_port
+
+        def first_taken() -> int:
+            found.append(free() if len(found) > 1 else found[0])
+            return found[-1]
+
+        monkeypatch.setattr(testing, "_free_port", first_taken)
+        with loopback_hosts(tmp_path, ["alpha"]) as made:
+            assert made["alpha"].port == found[-1] != found[0]
 
 
 def test_a_read_only_node_follows_one_that_lost_what_it_had_sent(tmp_path: Path) -> None:

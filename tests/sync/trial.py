@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,6 @@ from support import need_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from holdall.testing.hosts import Host
 
@@ -92,6 +92,10 @@ def refs(host: Host, folder: str = "myrepo") -> str:
 
 def files(host: Host, folder: str = "myrepo") -> dict[str, bytes]:
     """The files of a folder but for the roster."""
-    place = host.home / folder
-    found = (path for path in place.rglob("*") if path.is_file() and ".gitcluster" not in path.parts)
-    return {path.relative_to(place).as_posix(): path.read_bytes() for path in found}
+    place, found = host.home / folder, {}
+    for above, names, inside in os.walk(place):
+        names[:] = set(names) - {".gitcluster"}
+        for path in (Path(above, name) for name in inside):
+            with suppress(FileNotFoundError):  # a daemon may work on it
+                found[path.relative_to(place).as_posix()] = path.read_bytes()
+    return found

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trial import files, say
 
 from holdall.testing.hosts import loopback_hosts, missing_tools, namespace_hosts, why_no_namespaces
-from support import need_tool, wait_until
+from support import DEADLINE_SECONDS, need_tool, wait_until
 
 if TYPE_CHECKING:
     import subprocess
@@ -50,7 +51,7 @@ class Watched:
                 link.sendall(b"status\n")
                 with link.makefile("rb") as answer:
                     return int(json.loads(answer.readline())["rounds"]) or None
-        except OSError:
+        except (OSError, ValueError):  # there is none, or it ends just now
             return None
 
     def stop(self, *, kill: bool = False) -> int | None:
@@ -58,7 +59,7 @@ class Watched:
         if self.daemon is None:
             return None
         (self.daemon.kill if kill else self.daemon.terminate)()
-        code = self.daemon.wait(20)
+        code = self.daemon.wait(DEADLINE_SECONDS)
         self.daemon = None
         return code
 
@@ -115,10 +116,35 @@ def watched(
                 one.stop(kill=True)
 
 
+def put(one: Watched, name: str, data: bytes) -> None:
+    """Writes a file so that it is seen whole, however slow this is: as many editors do, and unlike `write_bytes`."""
+    draft = one.host.home / "draft"
+    draft.write_bytes(data)
+    draft.replace(one.root / name)
+
+
 def arrive(one: Watched, name: str, data: bytes) -> None:
     """Waits until a file is there."""
-    path = one.root / name
-    wait_until(lambda: path.is_file() and path.read_bytes() == data, f"{name} is on {one.host.name}: {one.said()}")
+
+    def is_there() -> bool:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            return (one.root / name).read_bytes() == data
+        return False
+
+    wait_until(is_there, f"{name} is on {one.host.name}: {one.said()}")
+
+
+@contextmanager
+def asleep(*ones: Watched) -> Iterator[None]:
+    """Lets no daemon do anything for the length of the block: what is done in it is done at once."""
+    daemons = [one.daemon for one in ones if one.daemon is not None]
+    for daemon in daemons:
+        daemon.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for daemon in daemons:
+            daemon.send_signal(signal.SIGCONT)
 
 
 def same(*ones: Watched) -> bool:

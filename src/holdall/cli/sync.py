@@ -137,7 +137,8 @@ def bootstrap(
         cluster = Cluster.found(folder, **host.fields())
         cluster.reconcile()
     else:
-        cluster.publish([cluster.changed(cluster.node, place=keys.own_place(**host.fields()))])
+        where = keys.own_place(**host.fields())  # this may take seconds
+        cluster.publish(lambda: cluster.changed(cluster.node, place=where))
     return _began(cluster, common, looks=host.store is not None)
 
 

@@ -127,7 +127,9 @@ def _go_on(cluster: "Cluster", options: list[str], common: Common) -> int:
         cwd="/",
     )
     deadline = time.monotonic() + SYNC_PROGRAM_SECONDS_MAX
-    while ask_daemon(cluster) is None:
+    while (there := ask_daemon(cluster)) is None or there.pid != process.pid:
+        if process.poll() is not None and there is not None:  # another was a moment earlier
+            raise BusyError(f"{cluster.worktree} is watched already.", hint="See holdall sync status.")
         if process.poll() is not None or time.monotonic() > deadline:
             raise LocalFileError("The daemon did not start.", hint=f"See {options[-1]}.")
         time.sleep(_POLL_SECONDS)

@@ -97,10 +97,10 @@ def unjoin(
         directory: The folder; not needed where it is clear.
         common: The options of every command.
     """
-    from holdall.sync import joining  # noqa: PLC0415 - slow to import
+    from holdall.sync import leaving  # noqa: PLC0415 - slow to import
 
     cluster = only(clusters(directory))
-    told = joining.unjoin(cluster, node or cluster.node)
+    told = leaving.unjoin(cluster, node or cluster.node)
     complain(told)
     if not common.quiet:
         output.note(f"{node or cluster.node} has left; {sum(not row.error for row in told)} of {len(told)} nodes know.")
@@ -130,12 +130,12 @@ def nodes(
     cluster = only(clusters(directory))
     if read_only is not None and read_write is not None:
         raise UsageError("--read-only and --read-write are two commands.")
-    if read_only is not None:
-        cluster.publish([cluster.changed(read_only, role="ro")])
-    if read_write is not None:
-        cluster.publish([cluster.changed(read_write, role="rw")])
-    if (read_only or read_write) and cluster.me.role == "rw":
-        complain(transport.push(cluster))
+    node = read_write if read_only is None else read_only
+    if node is not None:
+        held = cluster.publish(lambda: cluster.changed(node, role="rw" if read_only is None else "ro"))
+        if held:
+            output.note(f"No other node hears of this yet, since the folder is held. {held}")
+        complain(transport.push_to(cluster, cluster.peers()))  # also that this one gives nothing any more
     refused = cluster.refresh()
     for name, why in sorted(refused.items()):
         output.note(f"The entry {name[:40]!a} in the folder does not count. {why}")

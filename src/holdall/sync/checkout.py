@@ -160,7 +160,7 @@ class Checkout:
     def _secure(self, steps: Iterable[Step]) -> None:
         """Lets what is about to be replaced survive a power cut, where it was taken from the folder just now."""
         replaced = {state.blob for step in steps for state in step.states if state is not None}
-        if time.monotonic() - self._begun > SYNC_WRITTEN_SECONDS:
-            replaced &= self.taken
-        secure(self._repository.path, replaced)
+        secure(self._repository.path, replaced & self.taken, are_new=True)
+        if time.monotonic() - self._begun <= SYNC_WRITTEN_SECONDS:
+            secure(self._repository.path, replaced - self.taken, are_new=False)
         self.taken -= replaced

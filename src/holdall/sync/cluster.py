@@ -14,23 +14,24 @@ import secrets
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from holdall.errors import DamageError, LocalFileError, NotFoundError, PeerError, RosterError, StoreError, UsageError
+from holdall.errors import LocalFileError, NotFoundError, PeerError, RosterError, UsageError
 from holdall.limits.sync import SYNC_PUSH_BYTES_MAX
-from holdall.sync import keys, left_out, upkeep
+from holdall.sync import keys, upkeep
 from holdall.sync.folder import Folder
-from holdall.sync.process import locked, write_atomically
-from holdall.sync.repository import MAIN
+from holdall.sync.process import locked, write_atomically, write_if_other
 from holdall.sync.roster import Entry, Role, Roster, Signed, sign
-from holdall.sync.roster_tree import NODES, entries_in, put_back, write_entries
+from holdall.sync.roster_tree import NODES, entries_in, lacking, put_back, write_entries
 from holdall.sync.vetting import Arrival
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from holdall.sync.folder import Outcome
     from holdall.sync.merge import Changes
+
+_LEFT: Final = "This node has left the cluster; the folder stays as it is."
 
 
 class Cluster:
@@ -64,6 +65,8 @@ class Cluster:
         """The roster of the tree when it was last looked at, what was accepted then, and what was not."""
         self.refused: dict[str, str] = {}
         """Nodes of which something must not be merged, as it was last looked at, and why."""
+        self._unshown: list[str] = []
+        """Nodes whose accepted entries the tree did not have when it was last looked at."""
         folder.merge_only(self.vet, self.mend)
 
     @classmethod
@@ -85,34 +88,40 @@ class Cluster:
             port: See `address`.
             user: This user, whom others log in as.
         """
-        repository = secrets.token_hex(8)
-        own = Path(folder.git_dir, "holdall")
-        entry = Entry(
-            repository=repository,
-            node=folder.node,
-            serial=1,
-            role="rw",
-            **keys.own_place(address, port, user),
-            key=keys.make_key(own / "keys" / "id_ed25519", f"holdall:{folder.node}"),
-            signer=folder.node,
-        )
-        cluster = cls.begin(folder, repository, [sign(entry, own / "keys" / "id_ed25519")])
+        repository, place = secrets.token_hex(8), keys.own_place(address, port, user)
+        key = Path(folder.git_dir, "holdall", "keys", "id_ed25519")
+
+        def first() -> list[Signed]:
+            public = keys.make_key(key, f"holdall:{folder.node}")
+            me = {"node": folder.node, "key": public, "signer": folder.node, **place}
+            return [sign(Entry(repository=repository, serial=1, role="rw", **me), key)]
+
+        cluster = cls.begin(folder, repository, first)
         write_entries(cluster.worktree, cluster.roster, [folder.node])
         return cluster
 
     @classmethod
-    def begin(cls, folder: Folder, repository: str, rows: list[Signed]) -> Cluster:
-        """Makes a folder take part in a cluster with these entries, its own among them, which are trusted.
+    def begin(cls, folder: Folder, repository: str, rows: Callable[[], list[Signed]]) -> Cluster:
+        """Makes a folder take part in a cluster.
+
+        Args:
+            folder: The folder.
+            repository: The cluster's id.
+            rows: Gives the entries, its own among them, which are trusted; called once nobody else can begin.
 
         Raises:
-            UsageError: This user has a folder of that cluster already.
+            UsageError: It takes part in one, or this user has another folder of that cluster.
         """
-        keys.check_new(repository, folder.git_dir)
         own = Path(folder.git_dir, "holdall")
-        Roster(own / "roster.json", repository).trust(rows)
-        write_atomically(own / "cluster.json", json.dumps({"repository": repository}).encode(), mode=0o600)
-        cluster = cls(folder)
-        cluster.install()
+        with locked(own / "roster.lock"):
+            if (own / "cluster.json").exists():
+                raise UsageError(f"{folder.worktree} takes part in a cluster already.")
+            keys.check_new(repository, folder.git_dir)
+            _forget(folder)  # what one that it left was ended in the middle of
+            Roster(own / "roster.json", repository).trust(rows())
+            write_atomically(own / "cluster.json", json.dumps({"repository": repository}).encode(), mode=0o600)
+            cluster = cls(folder)
+            cluster._install()
         return cluster
 
     # --- who ---
@@ -159,52 +168,27 @@ class Cluster:
             HoldallError: As `Folder.reconcile`.
         """
         outcome = self.folder.reconcile(changed=changed)
-        if outcome.held is None:
-            left_out.note(self.own, outcome.skipped, seen=changed)
         self.refresh()
+        unshown, self._unshown = self._unshown, []
+        if unshown and outcome.held is None:  # whoever accepted them was ended before they were in the tree
+            self.show(unshown)
         upkeep.begin(self.git_dir)
         return outcome
 
     def vet(self) -> dict[str, str]:
-        """Takes away refs of those who may not give anything, and what came that must not be merged: see `refused`.
-
-        The folder asks this while it holds its lock, and merges what it is told, whatever is pushed meanwhile.
-
-        Returns:
-            The commits that may be merged, by node.
-        """
+        """The commits that may be merged, by node, whatever is pushed meanwhile; see `Arrival.sift` and `refused`."""
         path = self.own / "vetted.json"
         vetted = _read_json(path)
-        repository = self.folder.repository
+        refs = self.folder.repository.refs("refs/sync/")
+        self.roster.load()  # after that: another process may just have let somebody in
         try:
             status = os.statvfs(self.worktree)
         except OSError:
             return {}  # where there is no folder, nothing is merged
-        arrival = Arrival(repository, status.f_bavail * status.f_frsize)
-        refused, now = dict[str, str](), dict[str, str]()
-        for name, tip in repository.refs("refs/sync/").items():
-            node, _, kind = name.removeprefix("refs/sync/").partition("/")
-            if node not in self.roster.entries:
-                self.roster.load()  # another process may just have let it in
-            entry = self.roster.entries.get(node)
-            if node != self.node and (entry is None or entry.role != "rw" or kind not in {"main", "seen"}):
-                repository.delete_ref(name)
-            if node == self.node or entry is None or entry.role != "rw" or kind != "main":
-                continue
-            try:
-                if vetted.get(node) != tip:
-                    arrival.check(repository.tree_of(repository.ref(MAIN)), repository.tree_of(tip))
-                now[node] = tip
-            except (DamageError, StoreError, UsageError) as error:
-                refused[node] = error.message
-                if node in vetted:
-                    repository.set_ref(name, vetted[node])
-                    now[node] = vetted[node]
-                else:
-                    repository.delete_ref(name)
+        arrival = Arrival(self.folder.repository, status.f_bavail * status.f_frsize)
+        now, self.refused = arrival.sift(refs, self.roster.entries, self.node, vetted)
         if now != vetted:
             write_atomically(path, json.dumps(now).encode(), mode=0o600, lasting=False)
-        self.refused = refused
         return now
 
     def mend(self, head: str | None, target: str) -> Changes:
@@ -222,44 +206,70 @@ class Cluster:
             Why entries do not count, by the name of their files.
 
         Raises:
-            PeerError: This node was unjoined.
+            PeerError: This node has left, or was unjoined.
         """
-        with locked(self.own / "roster.lock"):
-            self.roster.load()
-            before = dict(self.roster.entries)
+        with self._alone():
             candidates, refused = entries_in(self.folder.repository, self.folder.head())
-            if (candidates, before) == self._considered[:2]:
+            if (candidates, self.roster.entries) == self._considered[:2]:
                 return self._considered[2]
             refused |= self.roster.consider(candidates)
-            self._considered = (candidates, dict(self.roster.entries), refused)
             if self.me.role == "gone":
-                signer = self.me.signer
-                if signer == self.node:  # what says so to the others has yet to connect, and then leaves
-                    raise PeerError("This node has left the cluster; the folder stays as it is.")
-                self.leave()
-                raise PeerError(f"This node was unjoined by {signer}; the folder stays as it is.")
-            if self.roster.entries != before:
-                self.install()
+                if self.me.signer == self.node:  # what says so to the others has yet to connect, and then leaves
+                    raise PeerError(_LEFT)
+                self._leave()
+                raise PeerError(f"This node was unjoined by {self.me.signer}; the folder stays as it is.")
+            self._install()
+            self._unshown = [entry.node for entry, _ in lacking(self.roster, candidates) if self.me.role == "rw"]
+            self._considered = (candidates, self.roster.entries, refused)
         return refused
 
-    def publish(self, entries: list[Entry]) -> None:
-        """Signs entries, accepts them and has them in the tree.
+    def publish(self, make: Callable[[], Entry]) -> str:
+        """Signs an entry, accepts it and has it in the tree; returns what `show` does.
+
+        Args:
+            make: Gives the entry; called once nobody else can change the roster.
 
         Raises:
             PeerError: This node may not sign.
         """
-        if self.me.role != "rw":
-            raise PeerError(f"{self.node} is a read-only node: it cannot change the roster.")
-        with locked(self.own / "roster.lock"):
-            self.roster.load()
-            self.roster.trust([sign(entry, self.key) for entry in entries])
-            self.install()
-        self.show([entry.node for entry in entries])
+        with self._alone():
+            if self.me.role == "gone":
+                raise PeerError(_LEFT)
+            if self.me.role != "rw":
+                raise PeerError(f"{self.node} is a read-only node: it cannot change the roster.")
+            entry = make()
+            self.roster.trust([sign(entry, self.key)])
+            self._install()
+        return self.show([entry.node])
 
-    def show(self, nodes: Iterable[str]) -> None:
-        """Has the accepted entries of these nodes in the tree, where the others find them."""
+    def show(self, nodes: Iterable[str]) -> str:
+        """Has the accepted entries of these nodes in the tree, where the others find them.
+
+        Returns:
+            Why they are not there yet, where the folder is held; else nothing.
+        """
         write_entries(self.worktree, self.roster, nodes)
-        self.folder.reconcile(changed=[NODES])
+        return self.folder.reconcile(changed=[NODES]).held or ""
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Lets no other process touch the roster for the length of the block, which begins with it as it is now."""
+        with locked(self.own / "roster.lock"):
+            self.check()
+            self.roster.load()
+            yield
+
+    def check(self) -> None:
+        """Makes sure that the folder is where it was, and still takes part.
+
+        Raises:
+            NotFoundError: It is not there.
+            PeerError: This node has left.
+        """
+        if not self.own.is_dir():
+            raise NotFoundError(f"{self.git_dir} is gone.", hint="If the folder was moved, name it where it is now.")
+        if _read_json(self.own / "cluster.json").get("repository") != self.repository:
+            raise PeerError(_LEFT)
 
     def changed(self, node: str, *, role: Role | None = None, place: dict[str, Any] | None = None) -> Entry:
         """The next entry of a node, with another role or place, for this node to sign.
@@ -276,7 +286,12 @@ class Cluster:
 
     def install(self) -> None:
         """Writes ssh's files, the lines of authorized_keys and the shell's file as the accepted roster has it."""
+        with self._alone():
+            self._install()
+
+    def _install(self) -> None:
         keys.check_path(self.git_dir)
+        keys.check_new(self.repository, os.fspath(self.git_dir))
         registry = keys.registry_path(self.repository)
         registry.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         program = shutil.which("git")
@@ -285,7 +300,7 @@ class Cluster:
         others = [peer for peer in self.roster.members() if peer.node != self.node]
         rows = [str(self.git_dir), str(self.worktree), os.path.abspath(program), str(SYNC_PUSH_BYTES_MAX)]
         rows += [f"{peer.node} {peer.role} {keys.mark(peer.key)}" for peer in others]
-        write_atomically(registry, os.fsencode("\n".join(rows)), mode=0o600)
+        write_if_other(registry, os.fsencode("\n".join(rows)), mode=0o600)
         keys.write_ssh_files(self.own / "ssh", self.key, self.peers(), scope=f"{self.git_dir}\0{self.me.key}")
         lines = []
         for peer in others:
@@ -304,15 +319,27 @@ class Cluster:
 
     def leave(self) -> None:
         """Takes away what makes this folder take part; its files and its history stay."""
+        with contextlib.suppress(PeerError), self._alone():
+            self._leave()
+
+    def _leave(self) -> None:
         keys.write_authorized_keys(keys.authorized_keys(), self.repository, [])
         keys.registry_path(self.repository).unlink(missing_ok=True)
-        for name in ("ssh", "keys", "invites"):
+        for name in ("ssh", "keys"):
             shutil.rmtree(self.own / name, ignore_errors=True)
-        for name in self.folder.repository.refs("refs/sync/"):
-            if not name.startswith(f"refs/sync/{self.node}/"):
-                self.folder.repository.delete_ref(name)
-        for name in ("cluster.json", "roster.json", "vetted.json", "peers.json"):
-            (self.own / name).unlink(missing_ok=True)
+        (self.own / "cluster.json").unlink(missing_ok=True)
+        _forget(self.folder)
+
+
+def _forget(folder: Folder) -> None:
+    """Drops what a folder has of others' in a cluster that it has left."""
+    own = Path(folder.git_dir, "holdall")
+    for name in folder.repository.refs("refs/sync/"):
+        if not name.startswith(f"refs/sync/{folder.node}/"):
+            folder.repository.delete_ref(name)
+    shutil.rmtree(own / "invites", ignore_errors=True)
+    for file in ("roster.json", "vetted.json", "peers.json"):
+        (own / file).unlink(missing_ok=True)
 
 
 def _read_json(path: Path) -> dict[str, str]:

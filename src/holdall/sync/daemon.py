@@ -213,8 +213,7 @@ class Daemon:
         self._look_due = time.monotonic() + SYNC_LOOK_SECONDS
         for peer in self._peers.values():
             peer.settle()
-        if not (self._cluster.own / "cluster.json").exists():
-            raise PeerError("This node has left the cluster; the folder stays as it is.")
+        self._cluster.check()
         identity = None
         with suppress(OSError):
             status = os.stat(self._cluster.worktree)

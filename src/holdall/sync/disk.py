@@ -74,8 +74,13 @@ def cleared(folder: int, name: bytes) -> bool:
     return True
 
 
-def secure(git_dir: str, blobs: Iterable[bytes]) -> None:
+def secure(git_dir: str, blobs: Iterable[bytes], *, are_new: bool) -> None:
     """Lets objects that were written lately survive a power cut; the others the system has written by now.
+
+    Args:
+        git_dir: Where they are.
+        blobs: Their ids.
+        are_new: Whether they are known to have been; else the times of their files tell.
 
     Raises:
         LocalFileError: The disk does not take them.
@@ -92,12 +97,12 @@ def secure(git_dir: str, blobs: Iterable[bytes]) -> None:
         except OSError as error:
             raise _not_written(folder, error) from error
         for path in (*(os.path.join(folder, one) for one in loose), *([folder] if loose else ())):
-            _sync_if_new(path)
+            _sync(path, is_new=are_new)
 
 
-def _sync_if_new(path: str) -> None:
+def _sync(path: str, *, is_new: bool) -> None:
     try:
-        if time.time() - os.stat(path).st_mtime < SYNC_WRITTEN_SECONDS:
+        if is_new or time.time() - os.stat(path).st_mtime < SYNC_WRITTEN_SECONDS:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 os.fsync(fd)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from holdall.errors import ConflictError, DamageError, LocalFileError, NotFoundError, UsageError
 from holdall.limits.sync import SYNC_FILE_BYTES_MAX
+from holdall.sync import left_out
 from holdall.sync.ignore import FILES
 from holdall.sync.lock import locked
 from holdall.sync.merge import DIRECTORY, Conflict, copy_author, plain_name
@@ -147,11 +148,12 @@ class Folder:
         with locked(self.git_dir, self.node):
             try:
                 outcome = self._engine.run(None if changed is None else self._hints(changed))
+                self._in_vain = False
             except DamageError:
                 if not self._rescue():
                     raise
-                return self._engine.run(None)
-            self._in_vain = False
+                outcome, changed = self._engine.run(None), None
+            left_out.note(self.git_dir, outcome, seen=changed)
             return outcome
 
     def _hints(self, changed: Iterable[str]) -> set[bytes] | None:
@@ -343,7 +345,6 @@ class Folder:
             raise UsageError(f"{at!r} is neither a commit nor a time.", hint="Write 2026-03-01T12:00.") from None
         head = self.head()
         commits = self.repository.newest_first(head) if head is not None else ()
-        past = [commit for commit in commits if self.repository.time(commit) <= seconds]
-        if not past:
-            raise NotFoundError(f"The folder has no history from before {at}.", hint="holdall sync log lists it.")
-        return max(past, key=self.repository.time)
+        if past := [commit for commit in commits if self.repository.time(commit) <= seconds]:
+            return max(past, key=self.repository.time)
+        raise NotFoundError(f"The folder has no history from before {at}.", hint="holdall sync log lists it.")

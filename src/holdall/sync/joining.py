@@ -23,7 +23,7 @@ import tempfile
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from holdall.errors import (
@@ -47,11 +47,8 @@ from holdall.sync import keys, transport
 from holdall.sync.cluster import Cluster
 from holdall.sync.folder import Folder
 from holdall.sync.invites import SCHEME, read_line
-from holdall.sync.process import TIMED_OUT, Done, run, write_atomically
+from holdall.sync.process import TIMED_OUT, Done, locked, run, write_atomically
 from holdall.sync.roster import Entry, Role, Signed
-
-if TYPE_CHECKING:
-    from holdall.sync.transport import Exchange
 
 _NAME: Final = re.compile(r"[0-9a-f]{12}")
 _ANSWER_BYTES_MAX: Final = 4 * MIB
@@ -221,52 +218,24 @@ def admit(cluster: Cluster, request: bytes, invite_name: str | None) -> bytes:
         entry = Entry(repository=cluster.repository, serial=1, role=role, signer=cluster.node, **fields)
     except (ValueError, TypeError, AttributeError, KeyError):
         raise RosterError("This is no request to join.") from None
-    known = cluster.roster.entries.get(entry.node)
-    if known is not None and known.role != "gone" and known.key != entry.key:
-        raise PeerError(
-            f"The cluster has a node {entry.node} already.", hint="Take another name with --node, or unjoin that one."
-        )
-    if any(other.key == entry.key and other.node != entry.node for other in cluster.roster.members()):
-        raise PeerError("The cluster has a node with this key already.")
-    if known is None and len(cluster.roster.entries) >= SYNC_NODES_MAX:
-        raise PeerError(f"The cluster has {SYNC_NODES_MAX} nodes already.")
-    if invite_name is not None:
-        entry = replace(entry, role=_claimed(cluster, invite_name))
-    cluster.publish([replace(entry, serial=known.serial + 1 if known is not None else 1)])
+
+    def admitted() -> Entry:
+        known = cluster.roster.entries.get(entry.node)
+        if known is not None and known.role != "gone" and known.key != entry.key:
+            raise PeerError(
+                f"The cluster has a node {entry.node} already.",
+                hint="Take another name with --node, or unjoin that one.",
+            )
+        if any(other.key == entry.key and other.node != entry.node for other in cluster.roster.members()):
+            raise PeerError("The cluster has a node with this key already.")
+        if known is None and len(cluster.roster.entries) >= SYNC_NODES_MAX:
+            raise PeerError(f"The cluster has {SYNC_NODES_MAX} nodes already.")
+        role = entry.role if invite_name is None else _claimed(cluster, invite_name)
+        return replace(entry, role=role, serial=known.serial + 1 if known is not None else 1)
+
+    cluster.publish(admitted)
     rows = [asdict(row) for row in cluster.roster.signed()]
     return json.dumps({"repository": cluster.repository, "node": cluster.node, "roster": rows}).encode() + b"\n"
-
-
-def unjoin(cluster: Cluster, node: str) -> list[Exchange]:
-    """Makes a node leave, this one or another; every node that hears of it takes its key and its refs away.
-
-    Returns:
-        How telling the others went.
-
-    Raises:
-        PeerError: There is no such node, or this one may not sign.
-    """
-    if node != cluster.node:
-        cluster.publish([cluster.changed(node, role="gone")])
-        return transport.push(cluster)
-    told: list[Exchange] = []
-    if cluster.me.role == "gone":  # an unjoin before was ended half-way
-        cluster.show([node])
-    elif cluster.me.role == "rw" and len(cluster.roster.members()) > 1:
-        cluster.publish([cluster.changed(node, role="gone")])
-    if cluster.me.role == "gone":
-        told = [_without_denial(cluster, row) for row in transport.push_to(cluster, cluster.peers())]
-    for peer in cluster.peers():
-        transport.hang_up(cluster, peer.node)
-    cluster.leave()
-    return told
-
-
-def _without_denial(cluster: Cluster, row: Exchange) -> Exchange:
-    """How telling a node of this one's leaving went: one that let it in before, and does not now, has heard already."""
-    if transport.DENIED in row.error and transport.noted(cluster, row.node).synced_ns:
-        return replace(row, error="")
-    return row
 
 
 class _Request:
@@ -285,7 +254,8 @@ class _Request:
         if (begun := self._folder.node) != node:
             raise UsageError(f"This folder was begun as that of the node {begun}.", hint=f"Say --node {begun}.")
         keys.check_path(Path(self._folder.git_dir))
-        key = keys.make_key(own / "keys" / "id_ed25519", f"holdall:{node}")
+        with locked(own / "keys.lock"):
+            key = keys.make_key(own / "keys" / "id_ed25519", f"holdall:{node}")
         self._fields = {"node": node, "role": role, "key": key, **place}
 
     def text(self, *has: str) -> bytes:
@@ -315,7 +285,7 @@ class _Request:
             raise RosterError("The node there gave no answer that could be understood.") from None
         if mine.key != self._fields["key"] or inviter not in entries or expected not in {None, repository}:
             raise RosterError("The node there answered something else than was asked.")
-        cluster = Cluster.begin(self._folder, repository, rows)
+        cluster = Cluster.begin(self._folder, repository, lambda: rows)
         for exchange in transport.fetch(cluster, [inviter]):
             if exchange.error:
                 raise UnreachableError(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from holdall.errors import LocalFileError, UsageError
 from holdall.limits.sync import SYNC_CONNECT_SECONDS_MAX, SYNC_SILENCE_SECONDS_MAX
-from holdall.sync.process import locked, run, write_atomically
+from holdall.sync.process import locked, run, write_atomically, write_if_other
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -101,7 +101,7 @@ def all_folders() -> list[Path]:
     for path in sorted(place.glob("*")) if place.is_dir() else ():
         with contextlib.suppress(OSError, IndexError):
             git_dir, worktree = os.fsdecode(path.read_bytes()).split("\n")[:2]
-            if os.path.isdir(git_dir):
+            if _takes_part(git_dir):
                 found.append(Path(worktree))
     return found
 
@@ -114,8 +114,21 @@ def check_new(repository: str, git_dir: str) -> None:
     """
     with contextlib.suppress(OSError):
         there, worktree = os.fsdecode(registry_path(repository).read_bytes()).split("\n")[:2]
-        if there != git_dir and os.path.isdir(there):
+        if there != git_dir and _takes_part(there) and not _is_same(there, git_dir):
             raise UsageError(f"This user has a folder of that cluster already: {worktree}.")
+
+
+def _takes_part(git_dir: str) -> bool:
+    """Whether a folder's git directory is there, and has not left its cluster."""
+    return os.path.exists(os.path.join(git_dir, "holdall", "cluster.json"))
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two paths lead to one directory."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def taken() -> list[str]:
@@ -132,8 +145,8 @@ def taken() -> list[str]:
 def own_host_key(address: str, port: int) -> str:
     """The key that this host's sshd shows, asked of itself, or nothing where none answers."""
     for place in ("127.0.0.1", address):
-        words = ("ssh-keyscan", "-T", "3", "-t", "ed25519,ecdsa,rsa", "-p", str(port), "--", place)
-        rows = [row.split() for row in run(words, seconds=15).output.decode("ascii", "replace").split("\n")]
+        words = ("ssh-keyscan", "-T", "10", "-t", "ed25519,ecdsa,rsa", "-p", str(port), "--", place)  # it may be busy
+        rows = [row.split() for row in run(words, seconds=30).output.decode("ascii", "replace").split("\n")]
         found = {row[1]: f"{row[1]} {row[2]}" for row in rows if len(row) == 3 and not row[0].startswith("#")}
         for kind in ("ssh-ed25519", "ecdsa-sha2-nistp256", "ssh-rsa"):
             if kind in found:
@@ -257,7 +270,7 @@ def write_ssh_files(place: Path, identity: Path, peers: Sequence[Entry], *, scop
     """
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     known = place / "known_hosts"
-    write_atomically(known, "".join(f"{peer.node} {peer.host_key}\n" for peer in peers).encode(), mode=0o600)
+    write_if_other(known, "".join(f"{peer.node} {peer.host_key}\n" for peer in peers).encode(), mode=0o600)
     sockets = _socket_directory() if scope else None
     common = [
         f"IdentityFile {_word(identity)}",
@@ -289,7 +302,7 @@ def write_ssh_files(place: Path, identity: Path, peers: Sequence[Entry], *, scop
             own += ["ControlMaster auto", "ControlPersist 120", f"ControlPath {_word(sockets / name)}"]
         rows += [f"Host {peer.node}", *(f"  {row}" for row in own + common), ""]
     config = place / "config"
-    write_atomically(config, "\n".join(rows).encode(), mode=0o600)
+    write_if_other(config, "\n".join(rows).encode(), mode=0o600)
     return config
 
 

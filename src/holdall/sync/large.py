@@ -129,14 +129,23 @@ class Large:
                 write_atomically(self._own / "large", msgspec.msgpack.encode(now), mode=0o600, lasting=False)
                 self.ledger = now
 
-    def keep(self, rows: Mapping[bytes, tuple[Signature, bytes]]) -> None:
+    def keep(self, rows: Mapping[bytes, tuple[Signature, bytes]], *, store: str | None = None) -> None:
         """Writes down that the store has the bytes of some files; what each was, and its SHA-256, by path.
+
+        Args:
+            rows: Them.
+            store: To which store they were brought: where it is not the folder's any more, nothing is written down.
 
         Raises:
             HoldallError: As `change`.
         """
         plain = {path: (signature, bytes(address)) for path, (signature, address) in rows.items()}
-        self.change(lambda ledger: msgspec.structs.replace(ledger, known=ledger.known | plain))
+
+        def kept(ledger: Ledger) -> Ledger:
+            is_other = store is not None and store != self.store
+            return ledger if is_other else msgspec.structs.replace(ledger, known=ledger.known | plain)
+
+        self.change(kept)
 
     def settle(self, root: bytes, store: str) -> None:
         """Forgets files that are not as they were, and everything where the store is another than it was.
@@ -267,12 +276,13 @@ def configure(folder: Folder, *, store: str | None = None, size_max_bytes: int |
         HoldallError: The settings cannot be read or written.
     """
     path = os.path.join(folder.git_dir, "holdall", "config.toml")
-    config = Config.read(path)
-    if store is not None:
-        policy = {name: value for name, value in (config.policy or {}).items() if name != "store"}
-        config = replace(config, policy=policy | ({"store": store} if store else {}))
-    if size_max_bytes is not None:
-        config = replace(config, size_max_bytes=size_max_bytes)
-    config.write(path)
+    with locked(Path(folder.git_dir, "holdall", "config.lock")):
+        config = Config.read(path)
+        if store is not None:
+            policy = {name: value for name, value in (config.policy or {}).items() if name != "store"}
+            config = replace(config, policy=policy | ({"store": store} if store else {}))
+        if size_max_bytes is not None:
+            config = replace(config, size_max_bytes=size_max_bytes)
+        config.write(path)
     if store:
         Large(folder.repository).settle(os.fsencode(folder.worktree), store.partition("?")[0])

@@ -17,22 +17,26 @@ from holdall.sync.reading import CHANGING
 from holdall.sync.state import Config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from holdall.sync.folder import Folder
+    from holdall.sync.outcome import Outcome
 
 _FILE: Final = "left-out.json"
 
 
-def note(own: Path, skipped: Mapping[str, str], *, seen: Iterable[str] | None) -> None:
+def note(git_dir: str, outcome: Outcome, *, seen: Iterable[str] | None) -> None:
     """Writes down what a look at a folder left alone; where that fails, people are told less.
 
+    Concurrency: the caller holds the folder's lock, so that no earlier look is noted over a later one.
+
     Args:
-        own: The directory for what a folder has beside its history.
-        skipped: Why, by path.
+        git_dir: Where the folder's history is.
+        outcome: What came of the look.
         seen: The paths that were looked at; None for everything. What is known of others stays.
     """
-    if not skipped and seen is not None and not os.path.exists(own / _FILE):
+    own, skipped = Path(git_dir, "holdall"), outcome.skipped
+    if outcome.held is not None or (not skipped and seen is not None and not os.path.exists(own / _FILE)):
         return
     before = _read(own)
     looked = before if seen is None else set(seen)
@@ -55,7 +59,7 @@ def left_out(own: Path, worktree: Path) -> dict[str, str]:
     """What of a folder is not synced, as far as it is still there, large files that wait aside: why, by path.
 
     Args:
-        own: As for `note`.
+        own: The directory for what a folder has beside its history.
         worktree: The folder.
     """
     moving = {TO_STORE, FROM_STORE, NO_STORE}

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from holdall.errors import HoldallError, NotFoundError, TooLargeError, UsageError
 from holdall.limits.sync import SYNC_OVERLAY_BYTES_MAX, SYNC_OVERLAY_SECONDS_MAX
 from holdall.sync.merge import merge
-from holdall.sync.process import TIMED_OUT, run, write_atomically
+from holdall.sync.process import TIMED_OUT, locked, run, write_atomically
 from holdall.sync.repository import MAIN
 from holdall.sync.state import Config, State
 
@@ -58,8 +58,9 @@ def policy(cluster: Cluster) -> Policy:
 
 def set_policy(cluster: Cluster, what: Policy) -> None:
     """Settles what becomes of drift."""
-    config = _config(cluster)
-    replace(config, policy={**(config.policy or {}), "drift": what}).write(os.fspath(cluster.own / "config.toml"))
+    with locked(cluster.own / "config.lock"):
+        config = _config(cluster)
+        replace(config, policy={**(config.policy or {}), "drift": what}).write(os.fspath(cluster.own / "config.toml"))
 
 
 def settle_drift(cluster: Cluster, say: Callable[[str], None]) -> None:

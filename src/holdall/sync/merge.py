@@ -10,6 +10,8 @@ the order of (time, commit), so that every node decides alike:
    The name says all of it, so that the same conflict, met again anywhere, makes the same file; and a copy of a copy
    takes the name that a copy of the first file would have.
 5. Where one side has a file and the other a directory, the file is the one that lies beside.
+6. Of two versions of what a node signed for the roster the later stays, alone and as it is: which of them counts is
+   for the roster to say, and whoever accepted the other puts it back.
 
 No rule drops a version that is not in the history of the commit that follows.
 """
@@ -36,6 +38,7 @@ SYMLINK: Final = 0o120000
 _BOTH: Final = 3
 _STALE: Final = 4
 _FILES: Final = frozenset({FILE, EXECUTABLE})
+_ROSTER: Final = b".gitcluster/nodes/"
 _COPY: Final = re.compile(rb"\.conflict-(?P<node>[a-z0-9-]{1,32})-(?P<blob>[0-9a-f]{7})(?=\.[^.]*\Z|\Z)")
 
 
@@ -114,7 +117,7 @@ def plan(earlier: Changes, later: Changes, sides: Sides) -> Plan:
             edits[path] = entry
             continue
         other = later[path]
-        if other is None or entry is None or entry == other:
+        if other is None or entry is None or entry == other or path.startswith(_ROSTER):
             continue
         one = _united(sides, sides.base(path), entry, other)
         if one is None:

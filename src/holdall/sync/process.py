@@ -14,9 +14,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from holdall.errors import LocalFileError
+from holdall.errors import BusyError, LocalFileError
 from holdall.limits import CHUNK_BYTES, MIB
-from holdall.limits.sync import SYNC_PROGRAM_SECONDS_MAX, SYNC_PUSH_BYTES_MAX, SYNC_WORDS_BYTES_MAX
+from holdall.limits.sync import (
+    SYNC_LOCK_SECONDS_MAX,
+    SYNC_PROGRAM_SECONDS_MAX,
+    SYNC_PUSH_BYTES_MAX,
+    SYNC_WORDS_BYTES_MAX,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +36,7 @@ _OUTPUT_BYTES_MAX: Final = 64 * MIB
 _running: Final[set[subprocess.Popen[bytes]]] = set()
 _ending = threading.Event()
 
+_POLL_SECONDS: Final = 0.01
 _BLOCK_BYTES: Final = 512
 """What the shell counts the length of files in."""
 
@@ -259,11 +265,20 @@ def write_atomically(path: Path, data: bytes, *, mode: int, lasting: bool = True
         raise LocalFileError(f"{path} cannot be written: {error.strerror}.") from error
 
 
+def write_if_other(path: Path, data: bytes, *, mode: int) -> None:
+    """As `write_atomically`, unless the file holds that already."""
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == data:
+            return
+    write_atomically(path, data, mode=mode)
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds the lock of a file of this user's, which ends with its holder.
 
     Raises:
+        BusyError: Another process held it for too long.
         LocalFileError: The file cannot be opened.
     """
     try:
@@ -271,10 +286,21 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise LocalFileError(f"{path} cannot be opened: {error.strerror}.") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        deadline = time.monotonic() + SYNC_LOCK_SECONDS_MAX
+        while not _taken(descriptor):
+            if time.monotonic() > deadline:
+                raise BusyError("Another process is working on this folder.")
+            time.sleep(_POLL_SECONDS)
         yield
     finally:
         os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def _quoted(text: str) -> str:

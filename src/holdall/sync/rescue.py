@@ -36,6 +36,7 @@ RESCUED: Final = "The history was damaged, as by a loss of power; what is whole 
 """What is said before `last_rescue`."""
 
 _REFS: Final = "refs/"
+_OURS: Final = ("refs/sync/", "refs/sync-keep/", "refs/sync-drift/")
 _LISTED_BYTES_MAX: Final = 512 * MIB
 """A list of ten million objects."""
 _SHOWN: Final = 10
@@ -54,11 +55,14 @@ def is_suspect(repository: Repository, node: str) -> bool:
         note_look(place, begun)
     try:
         head = repository.ref(MAIN)
+        # git takes no push, and fetches nothing, while any ref names what is not there.
+        refs = {name: commit for prefix in _OURS for name, commit in repository.refs(prefix).items()}
+        if not all(map(repository.known, {*refs.values(), *([head] if head is not None else ())})):
+            return True
+        sent = refs.get(f"refs/sync/{node}/main")
+        return sent is not None and (head is None or not repository.contains(head, sent))
     except DamageError:
         return True
-    if head is None:
-        return f"refs/sync/{node}/main" in repository.names("refs/sync/")
-    return not repository.known(head)
 
 
 def rescue(git_dir: str, node: str) -> bool:
@@ -82,17 +86,20 @@ def rescue(git_dir: str, node: str) -> bool:
         aside = put_aside(place)
         repository = Repository(git_dir)
         whole, lost = _sorted_refs(repository)
-        head, left, is_far_back = None, list[str](), False
-        if MAIN not in whole:
-            head, left, is_far_back = _newest_whole(repository, node, whole, lost.get(MAIN))
+        own, head, left, is_far_back = f"refs/sync/{node}/main", None, list[str](), False
+        if MAIN not in whole or own in lost or not repository.contains(whole[MAIN], whole.get(own, whole[MAIN])):
+            start = lost.get(MAIN) or lost.get(own) or whole.get(own)
+            head, left, is_far_back = _newest_whole(repository, node, whole, start)
         if aside or lost or head is not None:
-            _tell(place, aside, {} if is_far_back else lost, left, head)
+            _tell(place, aside, {} if is_far_back else lost, left, _way(whole.get(MAIN), head, lost))
         if not is_far_back:
             if head is not None:
-                # Main last: until then, it is what shows that something is to be done.
-                for name in (f"refs/sync/{node}/main", MAIN):
+                # What is lost of them shows that something is to be done, so main is last where it is lost.
+                for name in (MAIN, own) if MAIN in whole else (own, MAIN):
                     _set(repository, place, name, head)
                     lost.pop(name, None)
+                # That is when it was there last: what the folder has from later is no loss.
+                os.utime(place / MAIN, (repository.time(head),) * 2)
             for name in sorted(lost, key=lambda name: name == MAIN):
                 (place / name).unlink(missing_ok=True)
                 repository.delete_ref(name)
@@ -105,7 +112,7 @@ def rescue(git_dir: str, node: str) -> bool:
             f"{error.filename or git_dir} cannot be read or put aside, while the history is made whole: "
             f"{error.strerror or error}."
         ) from error
-    _forget(repository, place / "holdall" / "state")
+    _forget(repository, place / "holdall" / "state", went_back=head is not None or MAIN in lost)
     return True
 
 
@@ -116,13 +123,17 @@ def last_rescue(git_dir: str | Path) -> str:
     return ""
 
 
-def _tell(place: Path, aside: int, lost: dict[str, str], left: list[str], head: str | None) -> None:
+def _way(main: str | None, head: str | None, lost: dict[str, str]) -> str:
+    """Where main goes, in words; empty where it stays."""
+    if head in {main, None}:
+        return "main begins anew" if MAIN in lost and head is None else ""
+    return f"main went {'back' if main is None else 'on'} to {str(head)[:12]}"
+
+
+def _tell(place: Path, aside: int, lost: dict[str, str], left: list[str], way: str) -> None:
     """Writes down, before it is done, what is done to refs."""
     parts = [f"{aside} damaged files were put aside"] if aside else []
-    if head is not None:
-        parts.append(f"main went back to {head[:12]}")
-    elif MAIN in lost:
-        parts.append("main begins anew")
+    parts += [way] if way else []
     if left:
         more = [f"and {len(left) - _SHOWN} more"] if len(left) > _SHOWN else []
         parts.append(
@@ -180,21 +191,23 @@ def _newest_whole(
     """The newest commit of which everything is there, of those that main was.
 
     Those are what refs of this node name, and all that it made itself; of these, where the commit that main named can
-    be read, the ones that it came after. What it took over from others and made nothing of is not told from what it did
-    not take over; that comes again.
+    be read, the ones that it came after, and where main itself is whole, the ones that have it. What it took over from
+    others and made nothing of is not told from what it did not take over; that comes again.
 
     Returns:
         It; those of this node's that came later, of which something is missing; and whether they are too many.
     """
     named = {target for name, target in whole.items() if name.startswith(("refs/sync-keep/", f"refs/sync/{node}/"))}
-    named |= {target for name, target in whole.items() if name.endswith("/seen")}
+    named |= {target for name, target in whole.items() if name == MAIN or name.endswith("/seen")}
     left = list[str]()
     latest = None
     for commit in _newest_first(repository, main):
         if commit not in named and repository.node(commit) != node:
             continue
         if commit in named or _is_whole(repository, commit, whole.values()):
-            return commit, left, False
+            if MAIN not in whole or repository.contains(commit, whole[MAIN]):
+                return commit, left, False
+            continue
         left.append(commit)
         latest = repository.time(commit) if latest is None else latest
         if latest - repository.time(commit) > SYNC_WRITTEN_SECONDS:
@@ -236,7 +249,7 @@ def _newest_first(repository: Repository, start: str | None) -> list[str]:
     return order
 
 
-def _forget(repository: Repository, path: Path) -> None:
+def _forget(repository: Repository, path: Path, *, went_back: bool) -> None:
     """Forgets of the rounds before what named commits that are gone."""
     state = State.read(os.fspath(path))
     state.lagging = {
@@ -244,4 +257,5 @@ def _forget(repository: Repository, path: Path) -> None:
         for file, lag in state.lagging.items()
         if lag.base is None or not lag.base.strip("0") or repository.known(lag.base)
     }
+    state.recalls = state.recalls or went_back
     state.write(os.fspath(path))

@@ -6,9 +6,9 @@ the tree. So an entry that is missing, damaged, forged, of another cluster or ol
 nothing.
 
 The rule: an entry is accepted if it was signed by a node that is itself accepted with the role rw, and if its serial
-number is higher than that of the entry accepted before. The first node vouches for itself; a node that joins takes over
-what the node that let it in had accepted. A node that left keeps its last entry, with the role gone, so that nobody can
-bring back an older one.
+number is higher than that of the entry accepted before, or as high and it allows less. The first node vouches for
+itself; a node that joins takes over what the node that let it in had accepted. A node that left keeps its last entry,
+with the role gone, so that nobody can bring back an older one.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ NAMESPACE: Final = "holdall-sync-node"
 """What an entry's signature is for, so that one made for something else is none."""
 
 _SERIAL_MAX: Final = 1 << 53
+_ROLES: Final = ("rw", "ro", "gone")
 _FIELDS: Final = {
     "repository": re.compile(r"[0-9a-f]{16,64}"),
     "node": re.compile(r"[a-z0-9][a-z0-9-]{0,31}"),
@@ -119,9 +120,12 @@ class Entry:
             raise RosterError(f"The entry of {entry.node} is not written as entries are.")
         return entry
 
-    def rank(self) -> tuple[int, str]:
-        """By which of two entries of a node the later is told: the serial, and where they agree, an arbitrary rule."""
-        return self.serial, hashlib.sha256(self.text().encode()).hexdigest()
+    def rank(self) -> tuple[int, int, str]:
+        """Which of two entries of a node counts: that of the higher serial.
+
+        Where two nodes made them at once, that which allows less does, and beyond that an arbitrary rule decides.
+        """
+        return self.serial, _ROLES.index(self.role), hashlib.sha256(self.text().encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,10 +174,7 @@ class Roster:
             return
         except (ValueError, TypeError, KeyError):
             raise RosterError(f"{self._path} is damaged.", hint="Join again, or bring it back from a backup.") from None
-        # Made anew rather than emptied: other threads look at them.
-        self._signed, self.entries = {}, {}
-        for row in rows:
-            self._keep(row)
+        self._signed, self.entries = self._with({}, rows)
         self._text = text
 
     def members(self) -> list[Entry]:
@@ -192,8 +193,7 @@ class Roster:
         """
         if len(rows) > SYNC_NODES_MAX:
             raise RosterError(f"A roster has at most {SYNC_NODES_MAX} nodes.")
-        for row in rows:
-            self._keep(row)
+        self._keep(rows)
         self._save()
 
     def consider(self, candidates: Mapping[str, Signed]) -> dict[str, str]:
@@ -225,11 +225,11 @@ class Roster:
                 progress = False
                 for name, (entry, signed) in list(waiting.items()):
                     signer = self.entries.get(entry.signer)
-                    if (entry.role == "gone") is not leaving or signer is None or signer.role != "rw":
+                    if (entry.role == "gone") is not leaving or signer is None or not _may_sign(signer, entry):
                         continue
                     del waiting[name]
                     if verified(signed, signer):
-                        self._keep(signed)
+                        self._keep([signed])
                         changed = progress = True
                     else:
                         refused[name] = f"It was not signed by {entry.signer}, as it says."
@@ -252,13 +252,19 @@ class Roster:
             raise RosterError(f"The roster has {SYNC_NODES_MAX} nodes already.")
         return entry
 
-    def _keep(self, signed: Signed) -> None:
-        entry = Entry.parse(signed.text)
-        if entry.repository != self._repository:
-            raise RosterError(f"The entry of {entry.node} is one of another cluster.")
+    def _keep(self, rows: list[Signed]) -> None:
         self._text = b""
-        self._signed[entry.node] = signed
-        self.entries[entry.node] = entry
+        self._signed, self.entries = self._with(self._signed, rows)
+
+    def _with(self, signed: dict[str, Signed], rows: list[Signed]) -> tuple[dict[str, Signed], dict[str, Entry]]:
+        """Entries with others beside them or in their places, made anew, since other threads look at what there is."""
+        signed, entries = dict(signed), {node: self.entries[node] for node in signed}
+        for row in rows:
+            entry = Entry.parse(row.text)
+            if entry.repository != self._repository:
+                raise RosterError(f"The entry of {entry.node} is one of another cluster.")
+            signed[entry.node], entries[entry.node] = row, entry
+        return signed, entries
 
     def _save(self) -> None:
         rows: list[dict[str, Any]] = [asdict(row) for row in self.signed()]
@@ -285,6 +291,11 @@ def verified(signed: Signed, signer: Entry) -> bool:
         signature.write_text(signed.signature, encoding="utf-8", errors="replace")
         words = ("ssh-keygen", "-Y", "verify", "-f", allowed, "-I", signer.node, "-n", NAMESPACE, "-s", signature)
         return run(words, stdin=signed.text.encode()).code == 0
+
+
+def _may_sign(signer: Entry, entry: Entry) -> bool:
+    """Whether a node may sign an entry; two that unjoined each other at once both leave, whoever was heard first."""
+    return signer.role == "rw" or (signer.role == entry.role == "gone" and signer.signer == entry.node)
 
 
 def checked_signed(text: bytes, signature: bytes) -> Signed:

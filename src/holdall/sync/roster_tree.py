@@ -7,7 +7,6 @@ own. Two nodes that do so at once write the same bytes, and no entry gives way t
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import LocalFileError, RosterError
@@ -18,7 +17,7 @@ from holdall.sync.process import write_atomically
 from holdall.sync.roster import Entry, Roster, Signed, checked_signed, verified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from holdall.sync.repository import Repository
@@ -79,14 +78,22 @@ def put_back(repository: Repository, roster: Roster, head: str | None, target: s
     trial = _Trial(roster)
     trial.consider(found)
     files: dict[bytes, File] = {}
-    for signed in trial.signed():
-        entry = Entry.parse(signed.text)
-        there = found.get(entry.node)
-        if there is None or (there != signed and not _may_stay(trial, entry, there)):
-            for kind, text in (("toml", signed.text), ("sig", signed.signature)):
-                path = f"{NODES}/{entry.node}.{kind}".encode()
-                files[path] = File(FILE, repository.put_blob(text.encode()))
+    for entry, signed in lacking(trial, found):
+        for kind, text in (("toml", signed.text), ("sig", signed.signature)):
+            path = f"{NODES}/{entry.node}.{kind}".encode()
+            files[path] = File(FILE, repository.put_blob(text.encode()))
     return files
+
+
+def lacking(roster: Roster, found: Mapping[str, Signed]) -> list[tuple[Entry, Signed]]:
+    """The accepted entries that a tree with these entries has not, nor anything that may come to count instead."""
+    rows = [(Entry.parse(signed.text), signed) for signed in roster.signed()]
+    there = [(entry, signed, found.get(entry.node)) for entry, signed in rows]
+    return [
+        (entry, signed)
+        for entry, signed, other in there
+        if other is None or (other != signed and not _may_stay(roster, entry, other))
+    ]
 
 
 def _may_stay(roster: Roster, accepted: Entry, there: Signed) -> bool:
@@ -111,8 +118,12 @@ def write_entries(worktree: Path, roster: Roster, nodes: Iterable[str]) -> None:
     place = worktree
     for part in NODES.split("/"):
         place /= part
-        with contextlib.suppress(FileExistsError):
+        try:
             place.mkdir()
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise LocalFileError(f"{place} cannot be made: {error.strerror}.") from error
         if place.is_symlink() or not place.is_dir():
             raise LocalFileError(f"{place} is no directory.", hint="The roster lies there: move it away.")
     for node in nodes:

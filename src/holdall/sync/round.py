@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from holdall.errors import LocalFileError
@@ -22,6 +23,7 @@ from holdall.sync.outcome import Outcome
 from holdall.sync.refs import SYNC, Refs
 from holdall.sync.repository import MAIN, Repository
 from holdall.sync.snapshot import Scan
+from holdall.sync.sound import keep_look
 from holdall.sync.state import Config, FileCache, Lag, State
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ class Engine:
             hints: Where something may have happened; None for anywhere.
             edit: What to change on top.
         """
+        keep_look(Path(self.repository.path))
         outcome = Outcome(self.repository.ref(MAIN))
         state = State.read(self._state_path)
         config = Config.read(os.path.join(self.repository.path, "holdall", "config.toml"))
@@ -102,6 +105,7 @@ class Engine:
     ) -> None:
         tips, brake = self._new_tips(outcome), Brake(self.repository, state)
         begun, undone = outcome.head, set[bytes]()
+        self._recall(outcome.head, tips, state)
         for attempt in range(1, SYNC_ROUNDS_MAX + 1):
             scan = self._scan(outcome.head, state, hints, forced=undone)
             if attempt == 1 and not self._passes(outcome, brake, scan, root, tips):
@@ -130,6 +134,17 @@ class Engine:
         outcome.merged = sorted(tips)
         outcome.conflicts = list(conflicts)
         self._contained, self._left_at = set(tips.values()), outcome.head
+
+    def _recall(self, head: str | None, tips: Mapping[str, str], state: State) -> None:
+        """After a rescue, notes what may be in the folder by a merge that was lost: it is no edit of this node's."""
+        if not state.recalls:
+            return
+        if tips:
+            target, _ = merge(self.repository, {*tips.values(), *([head] if head is not None else ())})
+            came = self.repository.changes(head, target)
+            state.lagging = {path: Lag([entry], None) for path, entry in came.items()} | state.lagging
+        state.recalls = False
+        state.write(self._state_path)
 
     def _new_tips(self, outcome: Outcome) -> dict[str, str]:
         """The commits of other nodes that are not in this node's, by node."""

@@ -12,6 +12,7 @@ import stat
 import sys
 import time
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from holdall.errors import LocalFileError
@@ -21,6 +22,7 @@ from holdall.sync.ignore import ROSTER, TEMPORARY, Rules, is_reserved
 from holdall.sync.large import TO_STORE
 from holdall.sync.merge import DIRECTORY, EXECUTABLE, FILE, Entry, copy_author
 from holdall.sync.reading import CHANGING, UNKNOWN, contents, identified
+from holdall.sync.repository import MAIN
 from holdall.sync.state import Signature, entry_of
 from holdall.sync.trees import blob_id, translated
 
@@ -59,7 +61,7 @@ class Scan:
         edits: What is otherwise than in the tree.
         skipped: What is left alone, and why, by path; a directory's ends with a slash.
         removed: How many of the tree's files are gone.
-        lost: Files that are otherwise without anybody's doing, and what is there: of the roster, gone; others, empty.
+        lost: Files that are otherwise without anybody's doing, and what is there: of the roster, gone; others, cut off.
         stale: Files left over by a crash, which may be deleted.
     """
 
@@ -87,6 +89,9 @@ class Scan:
         self._forced = {*forced, *(path[:end] for path in forced for end, byte in enumerate(path) if byte == _SLASH)}
         self._waiting: list[tuple[bytes, bytes, Rules, bool]] = []
         self._started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else 0.0
+        self._moved = 0.0
+        with suppress(OSError):
+            self._moved = os.stat(os.path.join(repository.path, MAIN)).st_mtime
         self._to_store: set[int] = set()
         """How long the files are that wait to be stored."""
         # Many new files become one pack: each by itself would cost every push.
@@ -197,7 +202,7 @@ class Scan:
             self._gone(path, old)
             old = None
         entry = self._entry(path, status, old)
-        if entry is not None and path not in self._lagging and self._was_emptied(status, old, entry):
+        if entry is not None and path not in self._lagging and self._was_cut(path, status, old, entry):
             self.lost[path] = entry
         elif entry is not None:
             self._note(path, old, entry)
@@ -223,10 +228,21 @@ class Scan:
             return None
         return below, old.blob if old is not None and is_known else self._repository.empty, rules, only_known
 
-    def _was_emptied(self, status: os.stat_result, old: Entry | None, entry: Entry) -> bool:
-        """Whether a file has been empty since before the system started: a loss of power does that to new files."""
-        had_bytes = old is not None and old.mode in {FILE, EXECUTABLE} and old.blob != _NO_BYTES
-        return had_bytes and entry.blob == _NO_BYTES and status.st_ctime < self._started
+    def _was_cut(self, path: bytes, status: os.stat_result, old: Entry | None, entry: Entry) -> bool:
+        """Whether a loss of power took the end of a file, which it does to new ones, or all that was in it.
+
+        It has been so since before the system started; and, unless it is empty, since before main had more of it.
+        """
+        files = {FILE, EXECUTABLE}
+        if old is None or old.mode not in files or entry.mode not in files or old.blob in {entry.blob, _NO_BYTES}:
+            return False
+        if status.st_ctime >= self._started or entry.blob == _NO_BYTES:
+            return status.st_ctime < self._started
+        if status.st_ctime > self._moved or status.st_size >= self._repository.size_bytes(old.blob):
+            return False
+        with suppress(OSError), open(self._root + path, "rb") as file:  # else it changes just now
+            return self._repository.blob(old.blob).startswith(file.read())
+        return False
 
     def _gone(self, path: bytes, old: Entry | None) -> None:
         """Notes that what the tree has at a path is not there."""

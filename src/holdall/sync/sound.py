@@ -49,6 +49,14 @@ def note_look(place: Path, begun: float) -> None:
         os.utime(_look(place), (begun, begun))
 
 
+def keep_look(place: Path) -> None:
+    """Notes that what is written from now on is to be looked at, where the clock was put back since the last look."""
+    now = time.time()
+    with suppress(OSError):
+        if _look(place).stat().st_mtime > now:
+            os.utime(_look(place), (now, now))
+
+
 def _looked_until(place: Path) -> float:
     """Files from before then have been looked at, and were on the disk; by the clock, in seconds since 1970."""
     try:
@@ -76,13 +84,19 @@ def is_sound(place: Path) -> bool:
         newest = max((changed for _, changed in files), default=0.0)
     for entry, changed in files:
         path = Path(entry.path)
-        if newest - changed > SYNC_WRITTEN_SECONDS:
-            is_good = not path.exists() or path.stat().st_size > 0
-        else:
-            is_good = _is_paired(path) or _is_arriving(path) if path.suffix else _is_itself(path)
+        if path.suffix:
+            is_good = _is_paired(path) or _is_arriving(path)
+        else:  # what is small is read whatever its time is: the clock may have been wrong
+            is_good = (newest - changed > SYNC_WRITTEN_SECONDS and _is_long(path)) or _is_itself(path)
         if not is_good:
             return False
     return True
+
+
+def _is_long(path: Path) -> bool:
+    with suppress(FileNotFoundError):  # packed meanwhile
+        return path.stat().st_size > CHUNK_BYTES
+    return False
 
 
 def _files(place: Path, since: float = 0.0) -> Iterator[os.DirEntry[str]]:

@@ -22,6 +22,7 @@ import msgspec
 from holdall.errors import LocalFileError, OutOfSpaceError, SettingError
 from holdall.limits.snapshot import CLOCK_TICK_NS, COARSE_CLOCK_TICK_NS
 from holdall.limits.sync import SYNC_FILE_BYTES_MAX
+from holdall.stores.git_objects import sync_together
 from holdall.sync.merge import EXECUTABLE, FILE, SYMLINK, Entry
 from holdall.sync.repository import NODE
 from holdall.sync.trees import blob_id
@@ -115,6 +116,7 @@ class State(msgspec.Struct):
         braked: Why what was found in the folder is not believed; empty where it is.
         held_back: Nodes whose commits are not merged without asking, and why.
         held_base: What main was when that began.
+        recalls: Whether main went back, so that the folder may have what a merge had that is gone.
     """
 
     device: int = 0
@@ -126,6 +128,7 @@ class State(msgspec.Struct):
     braked: str = ""
     held_back: dict[str, str] = {}
     held_base: str = ""
+    recalls: bool = False
 
     @classmethod
     def read(cls, path: str) -> State:
@@ -274,6 +277,8 @@ def _replace(path: str, data: bytes, *, lasting: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(making, path)
+        if lasting:
+            sync_together([os.path.dirname(path)])
     except OSError as error:
         with suppress(OSError):
             os.unlink(making)

@@ -99,6 +99,7 @@ class Mover:
             return ""
         self._error, self._failed = "", {}
         with self._turn():
+            self._large.refresh(Config.read(os.fspath(self._own / "config.toml")))  # it may have waited long
             self._large.settle(self._worktree, self._large.store.partition("?")[0])
             self._drop_others()
             with suppress(asyncio.CancelledError):
@@ -160,22 +161,23 @@ class Mover:
         downs = [
             (pointer, paths) for pointer, paths in self._lacking().items() if not await self._copied(pointer, paths)
         ]
-        names = [os.fsencode(path) for path in to_store(self._own)]
+        paths = [os.fsencode(path) for path in to_store(self._own)]
         if not self._gives():
-            self._failed |= dict.fromkeys(names, "a read-only node stores nothing.")
-            names = []
+            self._failed |= dict.fromkeys(paths, "a read-only node stores nothing.")
+            paths = []
         # What is gone may have been moved to one of the others: it goes with it.
-        ups = sorted(names, key=lambda name: not os.path.lexists(os.path.join(self._worktree, name)))
-        if self._large.store and (ups or downs or self._keeps()) and not self._stopping:
+        ups = sorted(paths, key=lambda path: not os.path.lexists(os.path.join(self._worktree, path)))
+        name = self._large.store
+        if name and (ups or downs or self._keeps()) and not self._stopping:
             try:
-                store = await self._open_store(self._large.store)
+                store = await self._open_store(name)
             except HoldallError as error:
                 self._error = f"The store cannot be used. {error.sentence()}"
                 return
             try:
                 await self._lane([([], partial(self._keep, store))] if self._keeps() else ())
                 await asyncio.gather(
-                    self._lane([([name], partial(self._up, store, name)) for name in ups]),
+                    self._lane([([path], partial(self._up, store, name, path)) for path in ups]),
                     self._lane([(paths, partial(self._down, store, pointer, paths)) for pointer, paths in downs]),
                 )
             finally:
@@ -207,8 +209,8 @@ class Mover:
         for path in rows.keys() - self._large.ledger.known.keys():
             self._tell(os.fsdecode(path))
 
-    async def _up(self, store: Store, path: bytes) -> None:
-        """Brings a file to the store, if it is not there."""
+    async def _up(self, store: Store, called: str, path: bytes) -> None:
+        """Brings a file to the store of that name, if it is not there."""
         full = os.path.join(self._worktree, path)
         try:
             fd = os.open(full, READ)
@@ -231,7 +233,7 @@ class Mover:
                     await store.put(pieces(fd, signature), expected=address)
                 if {Signature.of(os.fstat(fd)), Signature.of(os.lstat(full))} != {signature}:
                     raise changing()
-            self._large.keep({path: (signature, address)})
+            self._large.keep({path: (signature, address)}, store=called)
         finally:
             os.close(fd)
         self._say(f"{os.fsdecode(path)!a} is stored, {signature.size_bytes:,} bytes.")

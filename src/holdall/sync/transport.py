@@ -27,6 +27,8 @@ from holdall.limits.sync import (
 )
 from holdall.sync.keys import ALIVE_PROBES
 from holdall.sync.process import TIMED_OUT, Done, Line, git_over_ssh, locked, run, write_atomically
+from holdall.sync.refs import SYNC
+from holdall.sync.repository import MAIN
 from holdall.sync.upkeep import drop_drafts
 
 if TYPE_CHECKING:
@@ -37,8 +39,9 @@ if TYPE_CHECKING:
     from holdall.sync.roster import Entry
 
 _ATTEMPTS: Final = 4
-"""A push and a fetch may meet on one ref; the later one goes again."""
+"""Several processes of one node, or a push and a fetch, may meet on one ref; the later one goes again."""
 _MET: Final = ("cannot lock ref", "failed to update ref", "incorrect old value", "reference already exists")
+_BEHIND: Final = ("non-fast-forward", "fetch first")
 
 DENIED: Final = "does not let this node in"
 """What is said of a peer that has no key of this node's, or has it no more."""
@@ -165,7 +168,7 @@ def push_to(cluster: Cluster, peers: list[Entry], line: Line | None = None) -> l
                 return done
         return _over_ssh(cluster, peer, *words, fetches=False)
 
-    return _with_all(cluster, peers, work)
+    return _with_all(cluster, peers, work, lambda _: MAIN)
 
 
 def fetch(cluster: Cluster, nodes: Iterable[str] | None = None) -> list[Exchange]:
@@ -180,7 +183,7 @@ def fetch(cluster: Cluster, nodes: Iterable[str] | None = None) -> list[Exchange
     """
 
     def work(peer: Entry) -> Done:
-        ref = f"refs/sync/{peer.node}/main"
+        ref = f"{SYNC}{peer.node}/main"
         # A peer that lost its last commits has them back from the others that give. From a read-only node it takes
         # nothing, so that one follows it; what it took before, its own main has.
         may_go_back = cluster.me.role == "ro" and _is_merged(cluster, ref)
@@ -189,7 +192,8 @@ def fetch(cluster: Cluster, nodes: Iterable[str] | None = None) -> list[Exchange
         words = ("--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--refmap=")
         return _over_ssh(cluster, peer, "fetch", *words, f"{peer.node}:{cluster.repository}", refspec, fetches=True)
 
-    return _with_all(cluster, [peer for peer in cluster.peers(nodes) if peer.role == "rw"], work)
+    givers = [peer for peer in cluster.peers(nodes) if peer.role == "rw"]
+    return _with_all(cluster, givers, work, lambda peer: f"{SYNC}{peer.node}/main")
 
 
 def _is_merged(cluster: Cluster, ref: str) -> bool:
@@ -223,10 +227,15 @@ def hang_up(cluster: Cluster, peer: str) -> None:
 
 def sentence(peer: Entry, done: Done) -> str:
     """Why an exchange failed, in words."""
-    if done.code == TIMED_OUT:
-        return f"{peer.node} did not finish in time."
     if done.code == _BROKEN and not done.words.strip():
         return f"The connection to {peer.node} broke."
+    return _reason(peer, done) or f"{peer.node}: {done.last_words()}."
+
+
+def _reason(peer: Entry, done: Done) -> str | None:
+    """Why an exchange failed, where that is known."""
+    if done.code == TIMED_OUT:
+        return f"{peer.node} did not finish in time."
     ours = _LINE_OF_OURS.search(done.words)
     if ours is not None:
         text = "".join(letter if letter.isprintable() else "?" for letter in ours[1])
@@ -235,7 +244,7 @@ def sentence(peer: Entry, done: Done) -> str:
         if words in done.words or words.encode() in done.output:
             remedy = "pull first" if peer.role == "rw" else "it follows this one as soon as it pulls"
             return f"{peer.node} {reason.format(address=peer.address, port=peer.port, remedy=remedy)}."
-    return f"{peer.node}: {done.last_words()}."
+    return None
 
 
 def _ask(cluster: Cluster, peer: Entry, word: str) -> Done:
@@ -255,17 +264,31 @@ def _over_ssh(cluster: Cluster, peer: Entry, *words: str, fetches: bool, line: L
     return git_over_ssh(cluster.git_dir, _ssh(cluster, peer), *words, seconds=seconds, fetches=fetches, line=line)
 
 
-def _with_all(cluster: Cluster, peers: list[Entry], work: Callable[[Entry], Done]) -> list[Exchange]:
-    """Does the work for each peer, at the same time, and notes how it went."""
+def _with_all(
+    cluster: Cluster, peers: list[Entry], work: Callable[[Entry], Done], ref: Callable[[Entry], str] | None = None
+) -> list[Exchange]:
+    """Does the work for each peer, at the same time, and notes how it went.
+
+    Args:
+        cluster: The folder.
+        peers: Whom with.
+        work: What is done with one.
+        ref: The ref here that it sends or moves. Where that moved meanwhile, what it was is no news, and it goes again.
+    """
     if not peers:
         return []
 
     def one(peer: Entry) -> tuple[Exchange, float]:
         begun = time.monotonic()
         for attempt in range(1, _ATTEMPTS + 1):
+            before = cluster.folder.repository.ref(ref(peer)) if ref is not None else None
             done = work(peer)
-            met = done.code and any(words in done.words or words.encode() in done.output for words in _MET)
-            if done.code and _CHANGED in done.words:
+            moved = ref is not None and cluster.folder.repository.ref(ref(peer)) != before
+            meeting = (*_MET, *_BEHIND) if moved else _MET
+            met = done.code and any(words in done.words or words.encode() in done.output for words in meeting)
+            # Without a reason: another process may have ended the connection that is kept open for all of them.
+            broke = done.code and attempt == 1 and not met and _reason(peer, done) is None
+            if broke or (done.code and _CHANGED in done.words):
                 hang_up(cluster, peer.node)
             elif not met:
                 break

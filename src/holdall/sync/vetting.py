@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from holdall.errors import DamageError, StoreError, TooLargeError, TreeError
+from holdall.errors import DamageError, StoreError, TooLargeError, TreeError, UsageError
 from holdall.limits import MIB
 from holdall.limits.sync import SYNC_ARRIVAL_DEPTH_MAX, SYNC_ARRIVAL_FILE_BYTES_MAX, SYNC_ARRIVAL_PATHS_MAX
 from holdall.sync.merge import DIRECTORY, EXECUTABLE, FILE, SYMLINK
+from holdall.sync.repository import MAIN
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from holdall.sync.repository import Repository
+    from holdall.sync.roster import Entry
 
 _TREE_BYTES_MAX: Final = 64 * MIB
 """Longest single tree: half a million files in one directory."""
@@ -33,6 +37,42 @@ class Arrival:
         self._repository = repository
         self._room_bytes = room_bytes
         self._counted: dict[bytes, tuple[int, int]] = {}
+
+    def sift(
+        self, refs: Mapping[str, str], members: Mapping[str, Entry], this: str, vetted: Mapping[str, str]
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Takes away refs of those who may not give anything, and what came that must not be merged.
+
+        Args:
+            refs: What is below refs/sync/, with the commits.
+            members: Whose refs these may be, by node.
+            this: This node, whose refs are its own affair.
+            vetted: What was looked at before, by node.
+
+        Returns:
+            The commits that may be merged, by node; and the nodes of which something must not be, and why.
+        """
+        repository = self._repository
+        refused, now = dict[str, str](), dict[str, str]()
+        for name, tip in refs.items():
+            node, _, kind = name.removeprefix("refs/sync/").partition("/")
+            entry = members.get(node)
+            if node != this and (entry is None or entry.role != "rw" or kind not in {"main", "seen"}):
+                repository.delete_ref(name)
+            if node == this or entry is None or entry.role != "rw" or kind != "main":
+                continue
+            try:
+                if vetted.get(node) != tip:
+                    self.check(repository.tree_of(repository.ref(MAIN)), repository.tree_of(tip))
+                now[node] = tip
+            except (DamageError, StoreError, UsageError) as error:
+                refused[node] = error.message
+                if node in vetted:
+                    repository.set_ref(name, vetted[node])
+                    now[node] = vetted[node]
+                else:
+                    repository.delete_ref(name)
+        return now, refused
 
     def check(self, old: bytes, new: bytes) -> None:
         """Looks at everything that the new tree has and the old one does not.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_START_SECONDS: Final = 15.0
+_START_SECONDS: Final = 60.0
 _TOOLS: Final = ("sshd", "ssh", "ssh-keygen", "ssh-keyscan", "git")
 _NAMESPACE_TOOLS: Final = ("ip", "unshare", "nsenter", "mount", "hostname")
 
@@ -68,7 +68,7 @@ class Host:
         }
 
     def run(
-        self, *words: str | Path, stdin: str = "", cwd: Path | None = None, seconds: float = 60.0
+        self, *words: str | Path, stdin: str = "", cwd: Path | None = None, seconds: float = 120.0
     ) -> subprocess.CompletedProcess[str]:
         """Runs a command there to its end, and says how it ended."""
         return subprocess.run(  # noqa: S603 - no shell
@@ -159,7 +159,7 @@ def loopback_hosts(place: Path, names: Sequence[str]) -> Iterator[dict[str, Host
             home = place / name
             home.mkdir(parents=True, exist_ok=True)
             hosts[name] = Host(name, "127.0.0.1", _free_port(), home)
-            _start_sshd(hosts[name], place)
+            _start_sshd(hosts[name], place, moves=True)
         yield hosts
     finally:
         for host in hosts.values():
@@ -264,8 +264,8 @@ def _hold(host: Host, space: str, place: Path) -> subprocess.Popen[bytes]:
     return holder
 
 
-def _start_sshd(host: Host, place: Path) -> None:
-    """Starts a host's sshd, which lets in whom its user's authorized_keys names and forbids nothing beyond that."""
+def _start_sshd(host: Host, place: Path, *, moves: bool = False) -> None:
+    """Starts a host's sshd, which lets in whom authorized_keys names; if it `moves`, on a port that is not in use."""
     ssh = host.home / ".ssh"
     ssh.mkdir(mode=0o700, exist_ok=True)
     key = place / f"{host.name}.host_key"
@@ -293,13 +293,21 @@ def _start_sshd(host: Host, place: Path) -> None:
         rows["PerSourcePenalties"] = "no"
     config = place / f"{host.name}.sshd_config"
     config.write_text("".join(f"{name} {value}\n" for name, value in rows.items()), encoding="utf-8")
-    host.sshd = host.start(program, "-D", "-e", "-f", config, log=place / f"{host.name}.sshd.log")
+    log = place / f"{host.name}.sshd.log"
+    log.unlink(missing_ok=True)
+    host.sshd = host.start(program, "-D", "-e", "-f", config, log=log)
+    shown = key.with_name(f"{key.name}.pub").read_text(encoding="ascii").split()[1]  # by no other sshd
+    ask = ("ssh-keyscan", "-T", "5", "-t", "ed25519", "-p", str(host.port), "127.0.0.1")
     deadline = time.monotonic() + _START_SECONDS
-    while host.run("ssh-keyscan", "-T", "1", "-p", str(host.port), "127.0.0.1").stdout == "":
-        if time.monotonic() > deadline or host.sshd.poll() is not None:
-            log = (place / f"{host.name}.sshd.log").read_text(encoding="utf-8", errors="replace")
-            raise UnreachableError(f"The sshd of {host.name} does not answer: {log[-300:]}")
+    while shown not in host.run(*ask).stdout:
+        has_ended, said = host.sshd.poll() is not None, log.read_text(encoding="utf-8", errors="replace")
+        if has_ended and moves and "Address already in use" in said:
+            host.port = _free_port()
+            return _start_sshd(host, place, moves=True)
+        if has_ended or time.monotonic() > deadline:
+            raise UnreachableError(f"The sshd of {host.name} does not answer: {said[-300:]}")
         time.sleep(0.02)
+    return None
 
 
 def _end(host: Host) -> None:
