@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support import clean_environment, free_port, need_tool, read_terminal, run_cli, running_server
+from ports import closed_port
+from support import clean_environment, need_tool, read_terminal, run_cli, running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,8 +132,12 @@ def test_a_ref_keeps_the_commits_in_order(
     assert secret.stat().st_mode & 0o777 == 0o600
     monkeypatch.setenv("HOLDALL_REF_SECRET", "another")
     assert holdall("log", "nightly", *store).code == 3
-    monkeypatch.setenv("HOLDALL_REF_SECRET", secret.read_text().strip())
+    monkeypatch.delenv("HOLDALL_REF_SECRET")
     monkeypatch.setenv("HOME", str(tmp_path / "other home"))
+    elsewhere = holdall("log", "nightly", *store)
+    assert (elsewhere.code, "There is no secret of refs here" in elsewhere.err) == (3, True)
+    assert not (tmp_path / "other home").exists()
+    monkeypatch.setenv("HOLDALL_REF_SECRET", secret.read_text().strip())
     assert holdall("log", "nightly", *store).out.decode().splitlines() == shown
 
 
@@ -167,9 +172,9 @@ def test_two_who_commit_at_once_both_leave_their_entry(
 def test_what_cannot_be_done_is_said_in_one_line(
     tree: Path, holdall: Holdall, words: list[str], code: int, said: str
 ) -> None:
-    words = [word.format(port=free_port()) for word in words]
     store = [] if "--store" in words else ["--store", str(tree.parent / "store")]
-    done = holdall("commit", *words, *store)
+    with closed_port() as port:
+        done = holdall("commit", *(word.format(port=port) for word in words), *store)
 
     assert (done.code, done.out) == (code, b"")
     assert said in done.err
@@ -218,8 +223,8 @@ def test_a_named_pipe_in_the_place_of_a_file_of_ours_holds_nothing_up(
         ours.unlink()
         os.mkfifo(ours)
 
-    done = run_cli(*words, timeout=10)
-    refused = run_cli(*words, "--ref", "r", timeout=10)
+    done = run_cli(*words)
+    refused = run_cli(*words, "--ref", "r")
     again = cache.is_file()
 
     assert (done.returncode, done.stdout.decode().strip(), again) == (0, before, True)

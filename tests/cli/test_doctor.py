@@ -18,7 +18,8 @@ from holdall.cli.findings import (
     key_bits,
 )
 from holdall.limits import MIB
-from support import free_port, running_server
+from ports import closed_port
+from support import running_server
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -210,7 +211,8 @@ def test_a_server_without_a_key_on_this_machine_is_fine(holdall: Holdall, tmp_pa
 
 
 def test_a_server_that_does_not_answer_fails(holdall: Holdall) -> None:
-    assert outcomes(holdall, f"http://127.0.0.1:{free_port()}") == (1, {"server": "fail"})
+    with closed_port() as port:
+        assert outcomes(holdall, f"http://127.0.0.1:{port}") == (1, {"server": "fail"})
 
 
 def test_what_to_do_is_said_below(holdall: Holdall, tmp_path: Path) -> None:

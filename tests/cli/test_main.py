@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -15,7 +16,8 @@ from holdall.cli.commands import COMMANDS, every_command, overview
 from holdall.cli.exit_codes import MEANINGS, code_of
 from holdall.cli.parser import build
 from holdall.errors import HoldallError, RangeError
-from support import clean_environment, free_port, need_tool, run_cli
+from ports import closed_port
+from support import clean_environment, need_tool, run_cli
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -120,14 +122,56 @@ def test_every_error_ends_in_a_code_that_the_table_names() -> None:
 
 
 def test_a_store_that_cannot_be_reached_is_exit_code_6(holdall: Holdall) -> None:
-    port = free_port()
-
-    result = holdall("ls", "--store", f"http://127.0.0.1:{port}")
+    with closed_port() as port:
+        result = holdall("ls", "--store", f"http://127.0.0.1:{port}")
 
     assert result.code == 6
     assert result.err == (
         f"holdall: 127.0.0.1:{port} does not accept connections. Check its address and that it is running.\n"
     )
+
+
+def test_who_is_waited_for_is_said(holdall: Holdall, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdall.stores.http_session.CLIENT_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("holdall.stores.http_session.CLIENT_SILENCE_SECONDS_MAX", 0.2)
+    monkeypatch.setattr("holdall.stores.http_session.CLIENT_RETRIES", 0)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        host = f"127.0.0.1:{mute.getsockname()[1]}"
+        said, quiet = (holdall("ls", "--store", f"http://{host}", *words) for words in ([], ["--quiet"]))
+
+    error = f"holdall: {host} fell silent. Check its address and that it is running."
+    assert said.err.splitlines() == [f"holdall: {host} has not answered for 0 s; it is waited for.", error]
+    assert quiet.err.splitlines() == [error]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("ls",),
+        ("ls", "0" * 64),
+        ("get", "0" * 64),
+        ("stat", "0" * 64),
+        ("rm", "0" * 64),
+        ("have", "/dev/null"),
+        ("keep", "0" * 64),
+        ("show", "0" * 64),
+        ("compare", "0" * 64, "1" * 64),
+        ("checkout", "0" * 64),
+        ("slot", "get", "0" * 64),
+        ("slot", "take", "0" * 64),
+        ("log", "name"),
+    ],
+)
+def test_what_stores_nothing_makes_no_directory(
+    holdall: Holdall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    result = holdall(*words, "--store", "./misspelt")
+
+    assert result.code == 1
+    assert result.err == f"holdall: {tmp_path}/misspelt is not a directory. Create it, or name another.\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_that_wants_a_key_is_exit_code_5_until_it_gets_one(
@@ -230,3 +274,4 @@ def test_bash_can_read_its_completion_script(holdall: Holdall) -> None:
     checked = subprocess.run([need_tool("bash"), "-n"], input=script, capture_output=True, check=False)
 
     assert (checked.returncode, checked.stderr) == (0, b"")
+    assert b"\ncomplete -o bashdefault -o default -F _holdall holdall" in script  # where it knows no word: files

@@ -161,7 +161,7 @@ def test_a_name_that_could_be_two_things_is_refused(holdall: Holdall, home: Path
         (("x", "a", "b", "--spread", "shares", "--needed", "3"), "3 of 2 stores cannot be what shares need."),
         (("x", "a", "b", "--spread", "split", "--encrypt"), "--encrypt adds nothing to --spread split"),
         (("taken", "a"), "There is a profile taken already."),
-        (("x", "http://a", "http://b", "--api-key-file", "key"), "--api-key-file was given 1 times for 2 servers."),
+        (("x", "http://a", "http://b", "--api-key-file", "key"), "--api-key-file was given 1 time for 2 servers."),
     ],
 )
 def test_what_makes_no_profile_is_refused_before_anything_is_made(

@@ -76,7 +76,7 @@ def test_a_long_pipe_takes_little_memory(env: dict[str, str], keyless: str, wher
         for _ in range(256):
             digest.update(block)
             process.stdin.write(block)
-        out, err = process.communicate(timeout=DEADLINE_SECONDS)
+        out, err = process.communicate(timeout=240)  # all of it has to reach the disk
 
     assert out.decode() == f"/{digest.hexdigest()}.tig\n"
     assert int(err) < 128 * 1024
@@ -184,13 +184,25 @@ def test_damage_is_exit_code_4_and_leaves_no_file(env: dict[str, str], tmp_path:
     assert [name for name in os.listdir(tmp_path) if name.startswith(".holdall")] == []
 
 
+PATIENT = (
+    "import sys; from holdall.cli import progress; progress._PATIENCE_SECONDS = 600.0;"
+    "from holdall.cli.main import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
 @contextmanager
-def put_on_a_terminal(env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """A put that waits for its input, and our end of the terminal that is its standard error."""
+def put_on_a_terminal(env: dict[str, str], *, patient: bool = False) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A put that waits for its input, and our end of the terminal that is its standard error.
+
+    Args:
+        env: Its environment.
+        patient: Whether minutes are short to it, as a second is by default.
+    """
+    command = [sys.executable, "-c", PATIENT] if patient else HOLDALL
     ours, theirs = pty.openpty()
     try:
         with subprocess.Popen(
-            [*HOLDALL, "put"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs, env=env
+            [*command, "put"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=theirs, env=env
         ) as process:
             os.close(theirs)
             yield process, ours
@@ -229,7 +241,7 @@ def test_work_of_more_than_a_second_shows_its_progress_on_a_terminal(env: dict[s
 
 
 def test_short_work_shows_nothing_on_a_terminal(env: dict[str, str]) -> None:
-    with put_on_a_terminal({**env, "TERM": "xterm"}) as (process, terminal):
+    with put_on_a_terminal({**env, "TERM": "xterm"}, patient=True) as (process, terminal):
         out, _ = process.communicate(b"hello\n", DEADLINE_SECONDS)
         shown = shown_on(terminal)
 

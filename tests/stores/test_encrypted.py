@@ -124,6 +124,25 @@ def test_with_a_wrong_secret_one_clear_error(tmp_path: Path, ask: str) -> None:
     asyncio.run(scenario())
 
 
+def test_a_damaged_label_is_not_taken_for_another_secret() -> None:
+    async def scenario() -> None:
+        member = MemoryStore()
+        await EncryptedStore(member, SECRET).write(SLOT, TEXT)
+        label = await content(member, LABEL)
+        await member.write(LABEL, label.replace(label[1:33], b"0" * 32))
+        with pytest.raises(NotFoundError):  # the words tell whose it is where the fingerprint does not
+            await EncryptedStore(member, SECRET).stat(Address.of(b"nothing"))
+        await member.write(LABEL, bytes(len(label)))
+        for secret in (SECRET, OTHER_SECRET):
+            with pytest.raises(DamageError, match="cloud has a damaged label"):
+                await EncryptedStore(member, secret, name="cloud").stat(Address.of(b"nothing"))
+        await EncryptedStore(member, SECRET).put(TEXT)  # writes it anew
+        with pytest.raises(NotFoundError):
+            await EncryptedStore(member, SECRET).stat(Address.of(b"nothing"))
+
+    asyncio.run(scenario())
+
+
 def test_two_secrets_can_share_a_member(tmp_path: Path) -> None:
     async def scenario() -> list[list[Address]]:
         found = []

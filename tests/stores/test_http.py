@@ -18,7 +18,7 @@ from holdall.limits.server import HAVE_BYTES_MAX
 from holdall.stores.base import missing
 from holdall.stores.http import HTTPStore
 from holdall.testing.conformance import StoreConformance
-from support import Server, free_port, running_server
+from support import Server, running_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -105,17 +105,15 @@ def test_a_server_that_began_to_stop_is_unreachable_and_not_a_traceback(tmp_path
 
 
 def test_a_server_that_was_started_anew_is_used_on(tmp_path: Path) -> None:
-    port = str(free_port())
-
     async def work(store: HTTPStore) -> bytes:
-        with running_server(tmp_path / "data", "--port", port) as first:
-            address = await store.put(b"bytes")
-            await asyncio.to_thread(first.stop)
-        with running_server(tmp_path / "data", "--port", port):
+        address = await store.put(b"bytes")
+        await asyncio.to_thread(first.stop)
+        with running_server(tmp_path / "data", "--port", str(first.port)):
             async with await store.get(address) as reading:
                 return await reading.read()
 
-    assert asyncio.run(with_store(f"http://127.0.0.1:{port}", work, api_key=None)) == b"bytes"
+    with running_server(tmp_path / "data") as first:
+        assert asyncio.run(with_store(first.url, work, api_key=None)) == b"bytes"
 
 
 def test_a_key_in_the_url_opens_what_it_opens(server: Server) -> None:

@@ -20,5 +20,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /, *, common: Common = DEF
     del common
     from holdall.cli.parser import build  # noqa: PLC0415 - the parser imports this module
 
-    output.line(build().generate_completion(shell=shell))
+    script = build().generate_completion(shell=shell)
+    # bash completes files only where it is told to; else no directory of a commit or a store would be.
+    output.line(script.replace("\ncomplete -F ", "\ncomplete -o bashdefault -o default -F "))
     return DONE

@@ -38,8 +38,12 @@ def doctor(store: Annotated[str | None, Parameter(name="STORE")] = None, /, *, c
     if store is not None and common.store not in {(), (store,)}:
         raise UsageError("There are two stores to look at.", hint="Name one.")
     place = common.place() if store is None else replace(common, store=(store,)).place()
-    healthy = [_look_at(member.url, member.api_key, common) for member in place.stores]
-    return DONE if all(healthy) else FAILED
+    healthy = True
+    for number, member in enumerate(place.stores):
+        if number and not common.json:
+            output.line("")
+        healthy &= _look_at(member.url, member.api_key, common)
+    return DONE if healthy else FAILED
 
 
 def _look_at(where: str, api_key: str | None, common: Common) -> bool:

@@ -141,5 +141,5 @@ def _translated(name: str) -> Iterator[None]:
         raise
     except OSError as error:
         shown = "standard input" if name == STANDARD_INPUT else repr(name)
-        hint = "Pack it: tar -c DIRECTORY | holdall put" if isinstance(error, IsADirectoryError) else ""
+        hint = "Store it with holdall commit." if isinstance(error, IsADirectoryError) else ""
         raise LocalFileError(f"Cannot use {shown}: {error.strerror or error}.", hint=hint) from error

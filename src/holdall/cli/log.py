@@ -37,7 +37,7 @@ def log(
         from holdall.cli.ref_secret import ref_secret  # noqa: PLC0415 - brings what --help does without
         from holdall.snapshot import history  # noqa: PLC0415 - as above
 
-        found = await history.read(store, history.ref_address(ref_secret(quiet=common.quiet), name))
+        found = await history.read(store, history.ref_address(ref_secret(create=False), name))
         for entry in found[::-1][:limit]:
             if common.json:
                 output.document({"address": entry.address, "time": entry.time, "message": entry.message})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import Group, Parameter
 
+from holdall.cli import output
 from holdall.cli.exit_codes import DONE, FAILED
 from holdall.errors import UsageError
 from holdall.limits.server import API_KEY_BYTES_MAX
@@ -84,7 +85,10 @@ class Common:
         # A key in a URL is nearer at hand than the environment's.
         if not keys and environment_key and len(words) == 1 and "?" not in words[0] and is_server(words[0]):
             keys = [os.environ.get(KEY_VARIABLE) or None]
-        return place_of(words, self.spread, keys)
+        place = place_of(words, self.spread, keys)
+        if any(is_server(member.url) for member in place.stores):
+            output.tell_of_waits(quiet=self.quiet or self.json)
+        return place
 
     def keys(self) -> list[str | None]:
         """The API keys of the files given, in their order.
@@ -122,18 +126,23 @@ TO_DEFAULTS: Final = CommonTo()
 FROM_DEFAULTS: Final = CommonFrom()
 
 
-def with_store(common: Common, work: Callable[["Store"], Awaitable[int]], *, writes: bool = False) -> int:
+def with_store(
+    common: Common, work: Callable[["Store"], Awaitable[int]], *, writes: bool = False, create: bool = False
+) -> int:
     """Opens the store, does the work, and closes the store.
 
     Args:
         common: Which store, and with which key.
         work: What to do with it; returns an exit code.
         writes: Whether the work is whole only if every member of the store has done its part.
+        create: Make a directory that is missing: for what stores something. Whatever else made one of a misspelt name
+            would find it empty, and all well; the default directory has no name to misspell.
 
     Raises:
         HoldallError: As the store and the work.
     """
-    return with_place(common.place(), common, work, writes=writes)
+    is_named = bool(common.store or os.environ.get(STORE_VARIABLE))
+    return with_place(common.place(), common, work, writes=writes, create=create or not is_named)
 
 
 def with_place(

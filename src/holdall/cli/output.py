@@ -156,6 +156,20 @@ def member_failure(member: str, message: str, *, as_json: bool = False) -> None:
     sys.stderr.flush()
 
 
+def tell_of_waits(*, quiet: bool) -> None:
+    """Says from now on, unless quiet, which server is waited for; the stores log it."""
+    import logging  # noqa: PLC0415 - needed for servers only, whose client has it
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            note(record.getMessage())
+
+    log = logging.getLogger("holdall.stores")
+    log.setLevel(logging.WARNING if quiet else logging.INFO)
+    if not log.handlers:
+        log.addHandler(Notes())
+
+
 def traceback() -> None:
     """Shows where the error at hand came from, for --debug."""
     import traceback as shown  # noqa: PLC0415 - only --debug needs it

@@ -46,7 +46,7 @@ def put(
     async def work(store: "Store") -> int:
         return await _put_all(store, names, expected, template, common)
 
-    return with_store(common, work, writes=True)
+    return with_store(common, work, writes=True, create=True)
 
 
 async def _put_all(

@@ -8,20 +8,22 @@ from contextlib import suppress
 from typing import Final
 
 from holdall.cli import output
-from holdall.errors import UsageError
+from holdall.errors import NotFoundError, UsageError
 from holdall.stores.disk import open_regular
 
 VARIABLE: Final = "HOLDALL_REF_SECRET"
 _BYTES: Final = 32
 
 
-def ref_secret(*, quiet: bool = False) -> bytes:
+def ref_secret(*, quiet: bool = False, create: bool = True) -> bytes:
     """The secret: the environment's, else that of the user's configuration, which is made the first time.
 
     Args:
         quiet: Do not say so when it is made.
+        create: Make it; a new one finds nothing that is there.
 
     Raises:
+        NotFoundError: There is none, and none is to be made.
         UsageError: It cannot be read or made.
     """
     given = os.environ.get(VARIABLE)
@@ -30,6 +32,11 @@ def ref_secret(*, quiet: bool = False) -> bytes:
     from platformdirs import user_config_dir  # noqa: PLC0415 - slow to import
 
     path = os.path.join(user_config_dir("holdall", appauthor=False), "ref-secret")
+    if not create and not os.path.lexists(path):
+        raise NotFoundError(
+            "There is no secret of refs here, so none can be found.",
+            hint=f"Copy {path} from where the commits were made, or set ${VARIABLE}.",
+        )
     try:
         try:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)

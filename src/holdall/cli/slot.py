@@ -167,7 +167,7 @@ def _write(words: tuple[str, ...], key: str | None, value: str | None, when: "Co
         _show_written(info, common)
         return DONE
 
-    return with_store(common, work, writes=True)
+    return with_store(common, work, writes=True, create=True)
 
 
 def _address_first(words: tuple[str, ...], key: str | None) -> tuple[Address, tuple[str, ...]]:

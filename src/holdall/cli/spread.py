@@ -78,7 +78,7 @@ def members_of(words: Sequence[str], keys: Sequence[str | None]) -> tuple[Member
     servers = [word for word in words if is_server(word)]
     if keys and len(keys) != len(servers):
         raise UsageError(
-            f"--api-key-file was given {len(keys)} times for {output.count(len(servers), 'server')}.",
+            f"--api-key-file was given {output.count(len(keys), 'time')} for {output.count(len(servers), 'server')}.",
             hint="Give it once for each server, in their order.",
         )
     left = list(keys) or [None] * len(servers)

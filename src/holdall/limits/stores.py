@@ -146,6 +146,9 @@ CLIENT_CONNECT_SECONDS_MAX: Final = 10.0
 CLIENT_SILENCE_SECONDS_MAX: Final = 120.0
 """The HTTP client waits this long for an answer to go on; a server may sync a large body before it answers."""
 
+CLIENT_PATIENCE_SECONDS: Final = 10.0
+"""After this long without an answer it is said who is waited for: nobody looks at nothing for longer."""
+
 CLIENT_ANSWER_BYTES_MAX: Final = 4 * KIB
 """Longest answer that is a path or a sentence; a server that sends more is not ours."""
 

@@ -37,7 +37,7 @@ async def read_manifest(store: Blobs, address: Address, *, use: bool) -> bytes:
 
     Raises:
         NotFoundError: Nothing is stored there.
-        CommitError: What is there can be no manifest.
+        CommitError: What is there is none.
         DamageError: It does not hash to its address.
         StoreError: The store failed.
     """
@@ -48,8 +48,11 @@ async def read_manifest(store: Blobs, address: Address, *, use: bool) -> bytes:
         if reading.info.kind is Kind.SLOT and not text.startswith(FIRST_WORDS):
             raise CommitError(f"{address} is a slot, and not a commit.")
     check(address, text)
-    if text.startswith(FIRST_WORDS):
-        _check_lines(text, MANIFEST_LINES_MAX, "manifest")
+    if not text.startswith(FIRST_WORDS):
+        raise CommitError(
+            f"{address} is not a commit.", hint="A commit is what `holdall commit` prints the address of."
+        )
+    _check_lines(text, MANIFEST_LINES_MAX, "manifest")
     return text
 
 

@@ -35,6 +35,8 @@ class Outgoing:
     Attributes:
         size_bytes: How much has gone.
         error: What the source raised, or that it was not what was expected.
+        asks_source: Whether it is the source that is waited for.
+        pieces_taken: How many pieces the server, or the network on its behalf, has taken.
     """
 
     def __init__(self, source: Source, expected: Address | None = None) -> None:
@@ -44,6 +46,8 @@ class Outgoing:
         self._started = False
         self.size_bytes = 0
         self.error: BaseException | None = None
+        self.asks_source = False
+        self.pieces_taken = 0
         if isinstance(source, bytes):
             self._hash.update(source)
             self.size_bytes = len(source)
@@ -81,7 +85,7 @@ class Outgoing:
         Raises:
             DigestMismatchError: They are not what was expected; raised before the body's end is sent.
         """
-        self._started = True
+        self._started = self.asks_source = True
         _reschedule(deadline, None)
         try:
             async for piece in pieces(self._source):
@@ -90,8 +94,12 @@ class Outgoing:
                     self.size_bytes += len(piece)
                 for at in range(0, len(piece), CHUNK_BYTES):
                     _reschedule(deadline, STALL_SECONDS_MAX)
+                    self.asks_source = False
                     yield piece[at : at + CHUNK_BYTES]
+                    self.asks_source = True
+                    self.pieces_taken += 1
                     _reschedule(deadline, None)
+            self.asks_source = False
             self._check()
         except Exception as error:
             self.error = error

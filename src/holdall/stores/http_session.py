@@ -7,7 +7,8 @@ leaves this module.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, nullcontext, suppress
+import logging
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from itertools import count
 from random import SystemRandom
 from typing import TYPE_CHECKING, Final
@@ -31,6 +32,7 @@ from holdall.limits.stores import (
     CLIENT_CONNECT_SECONDS_MAX,
     CLIENT_CONNECTIONS,
     CLIENT_CONTINUE_SECONDS_MAX,
+    CLIENT_PATIENCE_SECONDS,
     CLIENT_RETRIES,
     CLIENT_RETRY_AFTER_SECONDS_MAX,
     CLIENT_SILENCE_SECONDS_MAX,
@@ -40,7 +42,7 @@ from holdall.stores.http_wire import KIND, cleaned, error_from
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from contextlib import AbstractAsyncContextManager
 
     from aiohttp.abc import AbstractStreamWriter
@@ -51,6 +53,7 @@ _KEY_HINT: Final = (
     "Open the store with it: ?apikey=KEY in its URL, or the command line's --api-key-file or HOLDALL_API_KEY."
 )
 _random: Final = SystemRandom()
+_log: Final = logging.getLogger("holdall.stores.http")
 
 
 class Session:
@@ -77,6 +80,8 @@ class Session:
         self._client: aiohttp.ClientSession | None = None
         self._places = asyncio.Semaphore(CLIENT_CONNECTIONS)
         self._closed = False
+        self._waits = False
+        """Whether it was said that the server is waited for, and it has not answered since."""
 
     async def send(self, request: Request) -> aiohttp.ClientResponse:
         """Sends a request and returns an answer below 300, its body still to be read.
@@ -135,14 +140,15 @@ class Session:
                 headers["Authorization"] = f"Bearer {self._api_key}"
         url = URL(f"{self.base}{request.path}{'?' if query else ''}{urlencode(query, quote_via=quote)}", encoded=True)
         async with self._place(request), self._watched(request.body) as deadline:
-            response = await client.request(
-                request.method,
-                url,
-                headers=headers | ({} if request.body is None else request.body.headers),
-                data=None if request.body is None else request.body.data(deadline),
-                expect100=request.body is not None and request.body.streams,
-                allow_redirects=False,
-            )
+            with self._waiting(request.body):
+                response = await client.request(
+                    request.method,
+                    url,
+                    headers=headers | ({} if request.body is None else request.body.headers),
+                    data=None if request.body is None else request.body.data(deadline),
+                    expect100=request.body is not None and request.body.streams,
+                    allow_redirects=False,
+                )
             self.ours = self.ours or KIND in response.headers
             if response.status < 300:
                 return response
@@ -171,6 +177,29 @@ class Session:
                 raise body.error from None
             raise
 
+    @contextmanager
+    def _waiting(self, body: Outgoing | None) -> Iterator[None]:
+        """Logs, once until the server answers, that it neither does that nor takes more of a body."""
+        loop, taken = asyncio.get_running_loop(), 0
+        timer: asyncio.TimerHandle | None = None
+
+        def look() -> None:
+            nonlocal taken, timer
+            if body is not None and (body.asks_source or body.pieces_taken != taken):
+                taken = body.pieces_taken
+                timer = loop.call_later(CLIENT_PATIENCE_SECONDS, look)
+            elif not self._waits:
+                self._waits = True
+                host = URL(self.base).authority
+                _log.info("%s has not answered for %.0f s; it is waited for.", host, CLIENT_PATIENCE_SECONDS)
+
+        timer = loop.call_later(CLIENT_PATIENCE_SECONDS, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
+        self._waits = False
+
     def translating(self) -> Translating:
         """A context that turns errors of the network into ours."""
         return Translating(self.base)
@@ -181,11 +210,10 @@ class Session:
         Such a server answers 417 to any path that is no address. All others get a header, which no log shows.
         """
         if self._key_in_query is None:
-            async with (
-                self._watched(None),
-                self._opened().get(URL(f"{self.base}/-/health", encoded=True), allow_redirects=False) as response,
-            ):
-                self._key_in_query = response.status == 417
+            url = URL(f"{self.base}/-/health", encoded=True)
+            with self._waiting(None):
+                async with self._watched(None), self._opened().get(url, allow_redirects=False) as response:
+                    self._key_in_query = response.status == 417
         return self._key_in_query
 
     def _opened(self) -> aiohttp.ClientSession:

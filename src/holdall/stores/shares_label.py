@@ -8,6 +8,7 @@ only who has that secret can read.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -30,17 +31,19 @@ LABEL: Final = Address.of(b"holdall: what these stores are members of")
 class Standing(Enum):
     """What a member's label says of it.
 
-    `OURS`: it belongs to this composite; `NONE`: it belongs to none; `OTHERS`: only to others; `SILENT`: the member
-    did not answer.
+    `OURS`: it belongs to this composite; `NONE`: it belongs to none; `OTHERS`: only to others; `DAMAGED`: it was a
+    label once; `SILENT`: the member did not answer.
     """
 
     OURS = "ours"
     NONE = "none"
     OTHERS = "others"
+    DAMAGED = "damaged"
     SILENT = "silent"
 
 
-_WITHOUT: Final = {Standing.NONE, Standing.OTHERS}
+_WITHOUT: Final = {Standing.NONE, Standing.OTHERS, Standing.DAMAGED}
+_LINE: Final = re.compile(rb"[0-9a-f]{32} (?:[0-9a-f]{2})+")
 
 
 class Labels:
@@ -103,14 +106,23 @@ class Labels:
         return (await self.read())[member.index] is Standing.OURS
 
     async def check_secret(self) -> None:
-        """Raises an error if all that is stored there was stored with other secrets.
+        """Raises an error if all that is stored there was stored with other secrets, or nothing tells with which.
 
         Raises:
             SecretError: So it is.
+            DamageError: The labels are damaged.
         """
         standings = await self.read()
-        if Standing.OURS not in standings and Standing.OTHERS in standings:
+        if Standing.OURS in standings:
+            return
+        if Standing.OTHERS in standings:
             raise SecretError("These stores hold only what was stored with another secret.")
+        if Standing.DAMAGED in standings:
+            raise DamageError(
+                f"{self._members[standings.index(Standing.DAMAGED)].name} has a damaged label, "
+                "so it cannot be told whether the secret is the right one.",
+                hint="Whatever is stored next writes the label anew.",
+            )
 
     async def _read(self) -> list[Standing]:
         if Standing.SILENT in self._standings and time.monotonic() >= self._ask_again_at:
@@ -133,17 +145,30 @@ class Labels:
             return Standing.NONE
         except (StoreError, AccessError):
             return Standing.SILENT
+        return self._judged(member, [line for line in text.splitlines() if line])
+
+    def _judged(self, member: Member, lines: list[bytes]) -> Standing:
+        """What the lines of a member's label say; of one of ours, one part may be damaged.
+
+        Raises:
+            SettingError: As `read`.
+        """
         ours = self._keyring.fingerprint.hex().encode()
-        mine = [line.partition(b" ")[2] for line in text.splitlines() if line.startswith(ours)]
-        for sealed in mine:
-            if self._words_of(sealed) not in {None, self._words(member)}:
+        standing = Standing.NONE
+        for line in lines:
+            words = self._words_of(line.partition(b" ")[2])
+            if words not in {None, self._words(member)}:
                 raise SettingError(
                     f"{member.name} was set up as something else than store {member.index + 1} of these.",
                     hint="Name the same stores in the same order, for the same spread.",
                 )
-        if mine:
-            return Standing.OURS
-        return Standing.OTHERS if text else Standing.NONE
+            if words is not None or line.startswith(ours):
+                standing = Standing.OURS
+            elif standing is not Standing.OURS and _LINE.fullmatch(line):
+                standing = Standing.OTHERS
+            elif standing is Standing.NONE:
+                standing = Standing.DAMAGED
+        return standing
 
     async def _label(self, member: Member) -> None:
         sealed = self._keyring.label(self._words(member), LABEL)

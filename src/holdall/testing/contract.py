@@ -40,7 +40,7 @@ class StoreContract:
     shows_use: ClassVar[bool] = False
     body_bytes_max: ClassVar[int | None] = None
     repeats: ClassVar[int] = 1
-    deadline_seconds: ClassVar[float] = 120.0
+    deadline_seconds: ClassVar[float] = 240.0
 
     def open_store(self) -> AbstractAsyncContextManager[Store]:
         """Opens the store under test, and closes it at the end of the block.
