@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 HOST: Final = "127.0.0.1"
 ROOT: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-START_SECONDS_MAX: Final = 20.0
+START_SECONDS_MAX: Final = 60.0
 STOP_SECONDS_MAX: Final = 15.0
 LOG_TAIL_CHARS: Final = 400
 

@@ -6,16 +6,17 @@ import hashlib
 import http.client
 import secrets
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from support import DEADLINE_SECONDS
+from support import DEADLINE_SECONDS, wait_until
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterable, Iterator, Mapping
     from io import BufferedReader
+    from pathlib import Path
 
     from support import Server
 
@@ -68,7 +69,10 @@ def ask(
     *,
     tls: ssl.SSLContext | None = None,
 ) -> Answer:
-    """One request on a connection of its own; a body in pieces is sent chunked."""
+    """One request on a connection of its own; a body in pieces is sent chunked.
+
+    A server that refuses the body may end the connection while it is still being sent; what it answered counts.
+    """
     connection = (
         http.client.HTTPConnection("127.0.0.1", server.port, timeout=DEADLINE_SECONDS)
         if tls is None
@@ -77,7 +81,8 @@ def ask(
     try:
         chunked = body is not None and not isinstance(body, bytes)
         fields = dict(headers or {}) | ({"Transfer-Encoding": "chunked"} if chunked else {})
-        connection.request(method, target, body, fields, encode_chunked=chunked)
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.request(method, target, body, fields, encode_chunked=chunked)
         response = connection.getresponse()
         found = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, found, response.read())
@@ -151,6 +156,18 @@ def read_answer(file: BufferedReader, *, bodiless: bool = False) -> Answer:
         return Answer(status, headers, body)
     length = headers.get("content-length")
     return Answer(status, headers, file.read() if length is None else file.read(int(length)))
+
+
+def wait_for_the_next_time_stamp(place: Path) -> None:
+    """The file system's clock ticks every few milliseconds; within one tick, uses have no order."""
+    probe = place / "probe"
+
+    def stamp() -> int:
+        probe.write_bytes(b"x")
+        return probe.stat().st_mtime_ns
+
+    first = stamp()
+    wait_until(lambda: stamp() > first, "the file system's clock ticks")
 
 
 def files_of(server: Server) -> dict[str, bytes]:

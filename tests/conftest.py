@@ -1,4 +1,4 @@
-"""Git repositories for tests; its being here also lets every test import `support`."""
+"""Git repositories for tests, and time for Hypothesis; its being here also lets every test import `support`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support import need_tool
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# How long an example takes says more of what else the machine is doing than of the code.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def _git(folder: Path, *words: str) -> None:

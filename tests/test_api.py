@@ -240,12 +240,23 @@ def test_what_a_source_raises_reaches_the_caller_and_nothing_is_kept(store: Sync
 
 def test_ctrl_c_ends_a_call_that_waits_for_the_store() -> None:
     silent = socket.create_server(("127.0.0.1", 0))
+
+    def interrupt() -> None:
+        """Ctrl-C, once the request has come: then the call that made it waits."""
+        connection, _ = silent.accept()
+        with connection:
+            connection.recv(1)
+            os.kill(os.getpid(), signal.SIGINT)
+            interrupted.wait(30)
+
+    interrupted = threading.Event()
     with silent, holdall.open(f"http://127.0.0.1:{silent.getsockname()[1]}") as store:
-        timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
+        thread = threading.Thread(target=interrupt)
+        thread.start()
         with pytest.raises(KeyboardInterrupt):
             store.get(Address.of(b"never answered"))
-        timer.join()
+        interrupted.set()
+        thread.join()
 
 
 def test_a_callback_cannot_use_the_store_that_called_it(tree: Path, tmp_path: Path) -> None:

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(120)
-
 Found = list[list[Any]]
 
 KEY = "JVGmuw3rwntCc7dcQHJ5q1noUs62ydR0Nw8HpyllKn8="

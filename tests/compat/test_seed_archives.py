@@ -72,7 +72,6 @@ def contents(root: Path) -> dict[str, tuple[int, bytes]]:
     return found
 
 
-@pytest.mark.timeout(240)
 def test_a_tree_of_over_100_mb_is_committed_with_tar_and_comes_back_identical(
     locked_terminal: Terminal, tree: Path, tmp_path: Path
 ) -> None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(120)
-
 TEST = "f2ca1bb6c7e907d06dafe4687e579fce76b37e4e93b7605022da52e6ccc26fd2"
 WRONG = "This server has no API key, so none can be right.\n"
 NEEDED = "This needs the API key. Send ?apikey=KEY.\n"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pages import Step
 
 SHOWN_PORT: Final = "7777"
-_DEADLINE_SECONDS: Final = 60.0
+_DEADLINE_SECONDS: Final = 120.0
 
 
 class Session:

@@ -53,7 +53,8 @@ def crowd(server: Server, size: int, receive_bytes: int | None = None) -> Iterat
 
 
 def test_memory_is_bounded_under_idle_and_slow_connections(tmp_path: Path) -> None:
-    with running_server(tmp_path / "data", "--quiet", durable=True) as server:
+    patience = ("--header-timeout", "10m", "--stall-timeout", "10m", "--idle-timeout", "10m")
+    with running_server(tmp_path / "data", "--quiet", *patience, durable=True) as server:
         assert ask(server.port, request("PUT", "/", BLOB), "PUT").status == 200
         before = held(server)
         with crowd(server, 1000) as idle, crowd(server, 200, 4096) as readers, crowd(server, 200) as writers:

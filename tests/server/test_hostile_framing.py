@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 KEY = "apikey=a%20key"
 SLOT = "/" + "5a" * 32 + ".tig"
-FRESH_SLOT = "/" + "5b" * 32 + ".tig"
+APPENDED_SLOT = "/" + "5b" * 32 + ".tig"
+TAKEN_SLOT = "/" + "5c" * 32 + ".tig"
 NOWHERE = "/" + "00" * 32 + ".tig"
 EMPTY, SMALL, LARGE = b"", b"a small blob", random.Random(7).randbytes(700_000)
 MEMBERS = f"# a comment\n{path_of(SMALL)}\n{path_of(LARGE)}\n".encode()
@@ -107,9 +108,9 @@ ROWS: list[tuple[str, tuple[str, ...], bytes | None, int, bytes | None]] = [
     (f"PUT {path_of(SMALL)}?{KEY}", (), b"not it", 409, None),
     (f"PUT {SLOT}?{KEY}", ('If-Match: "other"',), b"swapped", 412, None),
     (f"PUT /?{KEY}", (f"Content-Digest: sha-256=:{'A' * 43}=:",), b"x", 400, None),
-    (f"PUT {FRESH_SLOT}?{KEY}&append=1", (), b"line\n", 200, FRESH_SLOT.encode()),
-    (f"GET {FRESH_SLOT}?take=1&{KEY}", (), None, 200, b"line\n"),
-    (f"GET {FRESH_SLOT}?take=1&{KEY}", (), None, 404, None),
+    (f"PUT {APPENDED_SLOT}?{KEY}&append=1", (), b"line\n", 200, APPENDED_SLOT.encode()),
+    (f"GET {TAKEN_SLOT}?take=1&{KEY}", (), None, 200, b"to be taken"),
+    (f"GET {NOWHERE}?take=1&{KEY}", (), None, 404, None),
     (f"DELETE {NOWHERE}?{KEY}", (), None, 404, None),
     ("DELETE /", (), None, 405, None),
     ("OPTIONS /", ("Origin: https://page.example",), None, 204, b""),
@@ -119,7 +120,7 @@ ROWS: list[tuple[str, tuple[str, ...], bytes | None, int, bytes | None]] = [
     (f"POST /kv?{KEY}", (), b"key", 200, path_of(b"key").encode()),
 ]
 CASES = [Case(*row) for row in ROWS]
-REPEATABLE = [case for case in CASES if "take=" not in case.line]
+REPEATABLE = [case for case in CASES if TAKEN_SLOT not in case.line]
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +137,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.mark.parametrize("case", CASES, ids=[case.line[:80] for case in CASES])
 def test_an_answer_is_framed_as_http_1_1_and_the_connection_kept(server: Server, case: Case) -> None:
+    if TAKEN_SLOT in case.line:
+        assert ask(server.port, request("PUT", f"{TAKEN_SLOT}?{KEY}", b"to be taken"), "PUT").status == 200
     with Wire(server.port) as wire:
         answer = case.sent_on(wire)
         after = wire.send(request("GET", path_of(SMALL))).answer()

@@ -24,8 +24,6 @@ LONG_AGO_SECONDS = 1_000_000_000.0
 OFTEN = ("--sweep-interval", "50ms")
 RETENTION_NS = 2_000_000_000
 GRAIN_NS = RETENTION_NS // TOUCH_FRACTION
-CLOCK_TICK_NS = 10_000_000
-"""A new file's time may be that of the kernel's last tick."""
 
 
 def counted(server: Server, name: str) -> float:
@@ -134,13 +132,14 @@ def test_a_look_tells_when_the_entry_may_go(server: Server) -> None:
     assert left == RETENTION_NS + GRAIN_NS
 
 
-def test_a_hot_blob_is_written_down_as_used_as_soon_as_any(server: Server) -> None:
+def test_a_hot_blob_is_written_down_as_used_as_soon_as_any(server: Server, tmp_path: Path) -> None:
     path = stored(server, fresh_bytes())
     for _ in range(60):
-        before = time.time_ns()
+        (tmp_path / "now").write_bytes(b"x")
+        before = (tmp_path / "now").stat().st_mtime_ns  # of the clock that files have, which may lag behind
         get(server, path)
 
-        assert used_ns(server, path) > before - GRAIN_NS - CLOCK_TICK_NS
+        assert used_ns(server, path) >= before - GRAIN_NS
 
 
 # --- what expires ---
@@ -148,13 +147,24 @@ def test_a_hot_blob_is_written_down_as_used_as_soon_as_any(server: Server) -> No
 
 def test_what_is_not_used_expires_and_what_is_used_stays(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", "--retention", "1500ms", *OFTEN, durable=True) as server:
-        kept, kept_slot = stored(server, b"kept"), set_slot(server, b"kept")
         small, large, slot = stored(server, b"small"), stored(server, fresh_bytes(100_000)), set_slot(server, b"slot")
-        looked_at = stored(server, b"looked at with chtimes=0")
         started = time.time()
+        looked_at = stored(server, b"looked at with chtimes=0")
+        kept, kept_slot = path_of(b"kept"), fresh_path()
+        used, expired = dict.fromkeys((kept, kept_slot), 0.0), 4
 
         def gone() -> bool:
-            assert get(server, kept).body == get(server, kept_slot).body == b"kept"
+            nonlocal expired
+            for path, last in used.items():
+                used[path] = time.monotonic()
+                found = get(server, path)
+                if found.status == 404:  # at first, or since this machine stood still, and then rightly
+                    assert not last or time.monotonic() - last > 1.5, f"{path} was used less than a retention ago"
+                    expired += 1 if last else 0
+                    used[path] = time.monotonic()
+                    assert put(server, path, b"kept").status == 200
+                else:
+                    assert found.body == b"kept"
             get(server, f"{looked_at}?chtimes=0")
             return not any((server.data / path[1:]).exists() for path in (small, large, slot, looked_at))
 
@@ -163,12 +173,13 @@ def test_what_is_not_used_expires_and_what_is_used_stays(tmp_path: Path) -> None
         assert time.time() - started > 1.4
         for path in (small, large, slot, looked_at):
             assert (get(server, path).status, head(server, path).status) == (404, 404)
-        wait_until(lambda: counted(server, "holdall_expired_entries_total") == 4, "four expired entries are counted")
+        wait_until(lambda: counted(server, "holdall_expired_entries_total") >= expired, "the expired are counted")
         wait_until(
             lambda: not any((server.data / path[1:]).exists() for path in (kept, kept_slot)),
             "what is no longer used expires too",
         )
         assert get(server, kept).status == 404
+        wait_until(lambda: counted(server, "holdall_expired_entries_total") == expired + 2, "each is counted once")
 
 
 def test_a_restart_deletes_nothing_before_a_retention_has_passed(tmp_path: Path) -> None:
@@ -224,7 +235,7 @@ def hot(tmp_path: Path) -> Iterator[tuple[Server, str, Callable[[], list[int]]]]
             return found
 
         assert statuses() + statuses() == [200] * 24
-        assert counted(server, "holdall_cache_hits_total") > 0
+        wait_until(lambda: counted(server, "holdall_cache_hits_total") > 0, "it is hot")
         yield server, path, statuses
 
 
@@ -242,7 +253,7 @@ def test_what_was_removed_by_hand_is_soon_served_no_more(hot: tuple[Server, str,
 
     (server.data / path[1:]).unlink()
 
-    wait_until(lambda: statuses() == [404] * 12, "the cache has noticed", seconds=5)
+    wait_until(lambda: statuses() == [404] * 12, "the cache has noticed")
 
 
 def test_a_server_without_a_cache_answers_the_same(tmp_path: Path) -> None:

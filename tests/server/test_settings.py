@@ -14,7 +14,7 @@ import pytest
 
 from asking import path_of, put
 from holdall.cli.main import main
-from support import DEADLINE_SECONDS, Server, clean_environment, free_port, run_cli, running_server
+from support import DEADLINE_SECONDS, Server, clean_environment, run_cli, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,14 +79,15 @@ def test_every_setting_may_come_from_the_environment_or_from_the_file(tmp_path: 
     file_data, env_data = tmp_path / "file data", tmp_path / "environment data"
     config = tmp_path / "holdall.toml"
     config.write_text(
-        f'data = "{file_data}"\nport = {free_port()}\nhost = "127.0.0.1"\nworkers = 2\ndurability = "os"\n'
-        'retention = "off"\nmax-size = "1MiB"\ncache_size = 0\nmax-connections = 10\ndrain-timeout = "1s"\n'
+        f'data = "{file_data}"\nport = 0\nhost = "127.0.0.1"\nworkers = 2\ndurability = "os"\n'
+        'retention = "off"\nmax-size = "1MiB"\ncache_size = 0\nmax-connections = 10\ndrain-timeout = "60s"\n'
         'header-timeout = "2s"\nidle_timeout = "3s"\nstall_timeout = "4s"\nsweep-interval = "5s"\naccess-log = "json"\n'
     )
     for env in ({}, {"HOLDALL_DATA": str(env_data), "HOLDALL_MAX_SIZE": "2MiB", "HOLDALL_ACCESS_LOG": "off"}):
         with started(tmp_path, "--config", str(config), env=env) as server:
             shown = panel(server)
             largest = 1 << (21 if env else 20)
+            assert server.port != 7777  # which it would have by default
             assert put(server, "/", bytes(largest)).status == 200
             assert put(server, "/", bytes(largest + 1)).status == 413
             assert server.stop() == 0

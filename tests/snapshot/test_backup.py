@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,6 +30,7 @@ from holdall.stores.base import WHOLE, Kind, Span
 from holdall.stores.directory import DirectoryStore
 from holdall.stores.http import HTTPStore
 from holdall.stores.memory import MemoryReading, MemoryStore
+from ports import closed_port
 from support import running_server
 
 if TYPE_CHECKING:
@@ -501,7 +502,7 @@ def test_connections_that_break_are_made_again(tmp_path: Path) -> None:
         asyncio.run(scenario(server.port))
 
 
-def test_a_target_that_stays_away_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_target_that_stays_away_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (whole_store, http_session):
         monkeypatch.setattr(module, "CLIENT_BACKOFF_SECONDS", 0.001)
 
@@ -512,16 +513,16 @@ def test_a_target_that_stays_away_ends_it(tmp_path: Path, monkeypatch: pytest.Mo
             await run(Backup(source, target))
         await target.aclose()
 
-    with running_server(tmp_path / "data") as server:
-        url = server.url
-    asyncio.run(scenario(url))
+    with closed_port() as port:
+        asyncio.run(scenario(f"http://127.0.0.1:{port}"))
 
 
 def test_a_caller_that_stops_early_leaves_nothing_running(tmp_path: Path) -> None:
     async def scenario() -> None:
         source, target = await opened(tmp_path / "from"), await opened(tmp_path / "to")
         await fill(source, blobs=200)
-        damaged = await anext(aiter(source.addresses()))
+        async with aclosing(whole_store.every_address(source)) as addresses:
+            damaged = await anext(addresses)
         damage(tmp_path / "from", damaged, hashlib.sha256(damaged).digest())
         troubles = Backup(source, target).troubles()
 

@@ -81,7 +81,7 @@ def test_a_store_that_is_whole_is_read_whole_and_not_used(tmp_path: Path, jobs: 
 @pytest.mark.parametrize("where", ["directory", "server"])
 def test_each_damaged_blob_is_found(tmp_path: Path, where: str) -> None:
     async def scenario(store: Store, data: Path) -> None:
-        whole = await fill(store, SIZES)
+        whole = await fill(store, [size for size in SIZES if size != 1])  # of one byte the bad one may be the same
         bad = await fill(store, [1, 1000, CHUNK_BYTES + 1, 9 * MIB])
         for address in bad[:-1]:
             damage(data, address)
@@ -92,7 +92,7 @@ def test_each_damaged_blob_is_found(tmp_path: Path, where: str) -> None:
 
         assert {trouble.address for trouble in troubles} == set(bad)
         assert all(trouble.is_damage and trouble.address.path in trouble.error.message for trouble in troubles)
-        assert (verification.report.blobs, verification.report.damaged) == (len(set(whole)), len(bad))
+        assert (verification.report.blobs, verification.report.damaged) == (len(whole), len(bad))
         await store.aclose()
 
     async def in_a_directory() -> None:

@@ -35,7 +35,7 @@ from holdall.limits.server import STALL_SECONDS_MAX
 from holdall.limits.stores import CLIENT_RETRIES
 from holdall.stores.base import ABSENT, IfVersion
 from holdall.stores.http import HTTPStore
-from support import free_port
+from ports import closed_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -326,6 +326,33 @@ def test_a_server_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch)
     assert error.message.endswith("fell silent.")
 
 
+def test_a_server_that_is_waited_for_is_named_once_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("holdall.stores.http_session.CLIENT_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr("holdall.stores.http_session.CLIENT_SILENCE_SECONDS_MAX", 0.2)
+    monkeypatch.setattr("holdall.stores.http_session.CLIENT_CONTINUE_SECONDS_MAX", 0.0)
+    caplog.set_level("INFO", "holdall.stores")
+    unanswered = Said(raw=b"HTTP/1.1 200 OK\r\n", hang=True)
+
+    async def slow_source() -> AsyncIterator[bytes]:
+        await asyncio.sleep(0.2)
+        yield DATA
+
+    async def scenario() -> list[str]:
+        stored = Said(body=f"{BLOB.path}\n".encode())
+        async with store_of(lambda seen: stored if seen.body else unanswered) as (store, double):
+            await store.put(slow_source())
+            assert caplog.messages == []
+            with pytest.raises(UnreachableError):
+                await read(store)
+            return [f"{double.url.removeprefix('http://')} has not answered for 0 s; it is waited for."]
+
+    expected = asyncio.run(scenario())
+
+    assert caplog.messages == expected
+
+
 def test_a_server_that_takes_no_more_of_a_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("holdall.stores.http_request.STALL_SECONDS_MAX", 0.2)
     assert STALL_SECONDS_MAX > 1
@@ -370,7 +397,7 @@ def test_a_stream_is_sent_to_a_server_that_does_not_know_100_continue(monkeypatc
     async def scenario() -> Address:
         server = await asyncio.start_server(deaf, "127.0.0.1", 0)
         store = HTTPStore(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             address = await store.put(streamed())
         await store.aclose()
         server.close()
@@ -380,16 +407,15 @@ def test_a_stream_is_sent_to_a_server_that_does_not_know_100_continue(monkeypatc
 
 
 def test_nobody_listening_is_said_without_the_api_key() -> None:
-    url = f"http://127.0.0.1:{free_port()}/?apikey={SECRET}"
-
-    async def scenario() -> HoldallError:
-        store = HTTPStore(url)
+    async def scenario(port: int) -> HoldallError:
+        store = HTTPStore(f"http://127.0.0.1:{port}/?apikey={SECRET}")
         with pytest.raises(UnreachableError) as failed:
             await store.put(DATA)
         await store.aclose()
         return failed.value
 
-    error = asyncio.run(scenario())
+    with closed_port() as port:
+        error = asyncio.run(scenario(port))
 
     assert "does not accept connections" in error.message
     assert SECRET not in f"{error!r} {error.__cause__!r} {error.sentence()}"

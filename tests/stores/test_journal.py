@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SEGMENT_BYTES = 4 * MIB
-HANG_SECONDS = 90.0
+HANG_SECONDS = 240.0
 TOUCHY = Retention(length_ns=64_000_000)
 """Every use must be written down, so that no write can be answered without the lock."""
 

@@ -112,7 +112,7 @@ def test_all_is_taken_in_while_the_caller_is_still_busy_with_the_first() -> None
 
         async with aclosing(taken_in(source())) as pieces:
             await anext(pieces)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await done.wait()
         return done.is_set()
 
@@ -141,7 +141,7 @@ def test_stopping_early_stops_the_source() -> None:
 
         async with aclosing(taken_in(endless())) as pieces:
             await anext(pieces)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await closed.wait()
         return True
 

@@ -39,6 +39,8 @@ CUTS = 300 if LONG else 130
 STATES_EACH = 14
 LARGE_BYTES = SMALL_BYTES_MAX + 20_000
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine takes minutes to open thousands of states
+
 Value: TypeAlias = "tuple[Kind, bytes] | None"
 """What is at an address."""
 

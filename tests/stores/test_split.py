@@ -22,7 +22,7 @@ from holdall.stores.memory import MemoryStore
 from holdall.stores.shares_keyring import Keyring
 from holdall.stores.split import SplitStore
 from holdall.testing.contract import fresh_bytes
-from support import free_port
+from ports import closed_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -157,10 +157,10 @@ def test_without_any_one_member_nothing_is_read_and_the_one_is_named(tmp_path: P
 
 
 def test_without_an_answer_of_any_one_member_nothing_is_read_or_written() -> None:
-    async def scenario() -> set[tuple[str, str]]:
+    async def scenario(port: int) -> set[tuple[str, str]]:
         members: list[Store] = [MemoryStore(), MemoryStore()]
         address = await SplitStore([*members, MemoryStore()], SECRET, names=NAMES).put(b"bytes")
-        store = SplitStore([*members, HTTPStore(f"http://127.0.0.1:{free_port()}")], SECRET, names=NAMES)
+        store = SplitStore([*members, HTTPStore(f"http://127.0.0.1:{port}")], SECRET, names=NAMES)
         with pytest.raises(UnreachableError):
             await content(store, address)
         with pytest.raises(UnreachableError):
@@ -169,7 +169,8 @@ def test_without_an_answer_of_any_one_member_nothing_is_read_or_written() -> Non
         await store.aclose()
         return faults
 
-    assert asyncio.run(scenario()) == {("three", "unreachable")}
+    with closed_port() as port:
+        assert asyncio.run(scenario(port)) == {("three", "unreachable")}
 
 
 @pytest.mark.parametrize("at", [0, HEAD_BYTES // 2, HEAD_BYTES, HEAD_BYTES + MIB, -1])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from holdall.stores.base import Condition, Info, Kind, Reading, Source, Span, Store
 
 _P = ParamSpec("_P")
-_DEADLINE_SECONDS = 120.0
+_DEADLINE_SECONDS = 240.0
 
 
 def awaited(test: Callable[_P, Coroutine[None, None, None]]) -> Callable[_P, None]:
