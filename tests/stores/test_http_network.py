@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
+import sys
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -329,7 +331,8 @@ def test_a_server_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch)
 def test_a_server_that_is_waited_for_is_named_once_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("holdall.stores.http_session.CLIENT_PATIENCE_SECONDS", 0.05)
+    patience = "holdall.stores.http_session.CLIENT_PATIENCE_SECONDS"
+    monkeypatch.setattr(patience, 0.05)
     monkeypatch.setattr("holdall.stores.http_session.CLIENT_SILENCE_SECONDS_MAX", 0.2)
     monkeypatch.setattr("holdall.stores.http_session.CLIENT_CONTINUE_SECONDS_MAX", 0.0)
     caplog.set_level("INFO", "holdall.stores")
@@ -337,6 +340,8 @@ def test_a_server_that_is_waited_for_is_named_once_in_the_log(
 
     async def slow_source() -> AsyncIterator[bytes]:
         await asyncio.sleep(0.2)
+        monkeypatch.setattr(patience, 60.0)  # for the answer, from the next look on
+        await asyncio.sleep(0.1)
         yield DATA
 
     async def scenario() -> list[str]:
@@ -344,6 +349,7 @@ def test_a_server_that_is_waited_for_is_named_once_in_the_log(
         async with store_of(lambda seen: stored if seen.body else unanswered) as (store, double):
             await store.put(slow_source())
             assert caplog.messages == []
+            monkeypatch.setattr(patience, 0.05)
             with pytest.raises(UnreachableError):
                 await read(store)
             return [f"{double.url.removeprefix('http://')} has not answered for 0 s; it is waited for."]
@@ -351,6 +357,25 @@ def test_a_server_that_is_waited_for_is_named_once_in_the_log(
     expected = asyncio.run(scenario())
 
     assert caplog.messages == expected
+
+
+def test_what_was_sent_is_let_go_of_at_once() -> None:
+    data = bytes(100_000)
+    address = Address.of(data)
+
+    async def scenario() -> int:
+        async with store_of(lambda _: Said(body=f"{address.path}\n".encode())) as (store, _):
+            for _ in range(3):
+                await store.put(data)
+            await asyncio.sleep(0)
+            return sys.getrefcount(data)
+
+    gc.disable()  # what only it would find stays for long
+    try:
+        before = sys.getrefcount(data)
+        assert asyncio.run(scenario()) <= before
+    finally:
+        gc.enable()
 
 
 def test_a_server_that_takes_no_more_of_a_body_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from itertools import count
 from random import SystemRandom
 from typing import TYPE_CHECKING, Final
@@ -42,7 +42,7 @@ from holdall.stores.http_wire import KIND, cleaned, error_from
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
 
     from aiohttp.abc import AbstractStreamWriter
@@ -68,11 +68,12 @@ class Session:
         base: The store's URL without a final slash.
         has_key: Whether there is an API key.
         ours: Whether an answer has shown that the server is holdall's, and knows what original servers do not.
+        waits: Whether it was said that the server is waited for, and it has not answered since.
     """
 
     def __init__(self, base: str, *, api_key: str | None, tls: ssl.SSLContext | None) -> None:
         self.base = base
-        self.ours = False
+        self.ours = self.waits = False
         self.has_key = api_key is not None
         self._api_key = api_key
         self._key_in_query: bool | None = None
@@ -80,8 +81,6 @@ class Session:
         self._client: aiohttp.ClientSession | None = None
         self._places = asyncio.Semaphore(CLIENT_CONNECTIONS)
         self._closed = False
-        self._waits = False
-        """Whether it was said that the server is waited for, and it has not answered since."""
 
     async def send(self, request: Request) -> aiohttp.ClientResponse:
         """Sends a request and returns an answer below 300, its body still to be read.
@@ -140,7 +139,7 @@ class Session:
                 headers["Authorization"] = f"Bearer {self._api_key}"
         url = URL(f"{self.base}{request.path}{'?' if query else ''}{urlencode(query, quote_via=quote)}", encoded=True)
         async with self._place(request), self._watched(request.body) as deadline:
-            with self._waiting(request.body):
+            with _Patience(self, request.body):
                 response = await client.request(
                     request.method,
                     url,
@@ -177,29 +176,6 @@ class Session:
                 raise body.error from None
             raise
 
-    @contextmanager
-    def _waiting(self, body: Outgoing | None) -> Iterator[None]:
-        """Logs, once until the server answers, that it neither does that nor takes more of a body."""
-        loop, taken = asyncio.get_running_loop(), 0
-        timer: asyncio.TimerHandle | None = None
-
-        def look() -> None:
-            nonlocal taken, timer
-            if body is not None and (body.asks_source or body.pieces_taken != taken):
-                taken = body.pieces_taken
-                timer = loop.call_later(CLIENT_PATIENCE_SECONDS, look)
-            elif not self._waits:
-                self._waits = True
-                host = URL(self.base).authority
-                _log.info("%s has not answered for %.0f s; it is waited for.", host, CLIENT_PATIENCE_SECONDS)
-
-        timer = loop.call_later(CLIENT_PATIENCE_SECONDS, look)
-        try:
-            yield
-        finally:
-            timer.cancel()
-        self._waits = False
-
     def translating(self) -> Translating:
         """A context that turns errors of the network into ours."""
         return Translating(self.base)
@@ -211,7 +187,7 @@ class Session:
         """
         if self._key_in_query is None:
             url = URL(f"{self.base}/-/health", encoded=True)
-            with self._waiting(None):
+            with _Patience(self, None):
                 async with self._watched(None), self._opened().get(url, allow_redirects=False) as response:
                     self._key_in_query = response.status == 417
         return self._key_in_query
@@ -242,6 +218,38 @@ class Session:
         """
         with self.translating():
             return await handler(request)
+
+
+class _Patience:
+    """A context that logs, once until the server answers, that it neither does that nor takes more of a body.
+
+    Args:
+        session: The connections to it.
+        body: What is sent.
+    """
+
+    def __init__(self, session: Session, body: Outgoing | None) -> None:
+        self._session = session
+        self._body = body
+        self._taken = 0
+
+    def __enter__(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(CLIENT_PATIENCE_SECONDS, self._look)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._timer.cancel()
+        if kind is None:
+            self._session.waits = False
+
+    def _look(self) -> None:
+        body = self._body
+        if body is not None and (body.asks_source or body.pieces_taken != self._taken):
+            self._taken = body.pieces_taken
+            self.__enter__()
+        elif not self._session.waits:
+            self._session.waits = True
+            host = URL(self._session.base).authority
+            _log.info("%s has not answered for %.0f s; it is waited for.", host, CLIENT_PATIENCE_SECONDS)
 
 
 class _Request(aiohttp.ClientRequest):
