@@ -117,7 +117,7 @@ batches = st.lists(st.tuples(st.binary(max_size=20), moments), max_size=5)
 spans = st.fixed_dictionaries({}, optional={"start_time": bounds, "end_time": bounds})
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, suppress_health_check=list(HealthCheck))
 @given(history=st.lists(st.tuples(batches, st.lists(spans, max_size=3)), min_size=1, max_size=3), data=st.data())
 def test_the_same_calls_have_the_same_results(
     original: Package,

@@ -9,7 +9,7 @@ import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from holdall.core.archive import TRAILER, header
@@ -85,7 +85,6 @@ def test_an_attribute_that_no_archive_takes_is_refused() -> None:
 names = st.binary(min_size=1, max_size=300).filter(lambda name: b"\0" not in name and b"/" not in name)
 
 
-@settings(deadline=None)
 @given(name=names, target=names, size=st.sampled_from([0, 1, 8**11 - 1, 8**11, 1 << 45]))
 def test_names_and_sizes_of_any_kind_are_read_back(name: bytes, target: bytes, size: int) -> None:
     for entry in (Entry(name, Type.FILE, 0o644, size), Entry(name, Type.SYMLINK, 0o777, target=target)):

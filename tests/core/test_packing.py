@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from holdall.core.archive import TRAILER, header, header_bytes
@@ -43,7 +43,6 @@ trees = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(trees)
 def test_the_segments_are_the_archive(tree: list[tuple[int, int]]) -> None:
     entries = [file(f"{number:03}", size) for number, size in sorted(tree)]

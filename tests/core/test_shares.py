@@ -6,7 +6,7 @@ import sys
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from holdall.core.address import Address
@@ -89,7 +89,6 @@ def test_a_stripe_is_all_its_pads_and_what_they_leave(stripe: bytes, total: int,
     assert joined == stripe
 
 
-@settings(deadline=None)
 @given(
     numbers=st.integers(1, SHARES_MEMBERS_MAX).flatmap(lambda total: st.tuples(st.integers(1, total), st.just(total))),
     stripe=st.binary(min_size=1, max_size=500),

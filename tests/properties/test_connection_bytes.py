@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 LONG = "HOLDALL_TEST_LONG" in os.environ
 MANY = settings(
     max_examples=4000 if LONG else 250,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
 from holdall.limits import MIB
 from holdall.stores import journal
@@ -25,8 +25,6 @@ LONG = "HOLDALL_TEST_LONG" in os.environ
 SETTINGS = settings(
     max_examples=400 if LONG else 25,
     stateful_step_count=60 if LONG else 40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )
 
 

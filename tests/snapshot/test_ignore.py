@@ -246,7 +246,7 @@ PIECES = st.sampled_from(
 LINES = st.lists(st.lists(PIECES, max_size=8).map(b"".join), max_size=4).map(b"\n".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(top=LINES, below=LINES, deeper=LINES, info=LINES)
 def test_any_ignore_files_leave_out_what_git_leaves_out(
     repository: Path, top: bytes, below: bytes, deeper: bytes, info: bytes

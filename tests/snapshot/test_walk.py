@@ -198,7 +198,7 @@ def expected(prefix: bytes, tree: dict[bytes, Any] | None) -> Iterator[bytes]:
         yield from expected(prefix + name + b"/", below)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(TREES.filter(lambda tree: tree is not None))
 def test_any_tree_is_found_whole_in_order_and_fit_to_be_restored(tree: dict[bytes, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:

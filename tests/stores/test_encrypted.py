@@ -161,7 +161,7 @@ def test_two_secrets_can_share_a_member(tmp_path: Path) -> None:
     assert asyncio.run(scenario()) == [sorted([SLOT, Address.of(secret)]) for secret in (SECRET, OTHER_SECRET)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(kind=st.sampled_from(Kind), size_bytes=st.integers(0, 100), data=st.data())
 def test_any_bit_that_is_flipped_is_found(kind: Kind, size_bytes: int, data: st.DataObject) -> None:
     value = bytes(size_bytes)
@@ -247,7 +247,7 @@ def test_a_damaged_entry_can_be_stored_again_or_deleted(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sizes=st.lists(st.sampled_from([0, 1, MIB - 1, MIB, MIB + 1, 2 * MIB + 5]), min_size=1, max_size=3),
     start=st.integers(-3 * MIB, 3 * MIB),

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from holdall.core.address import Address
@@ -358,7 +358,6 @@ records = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(records, min_size=1, max_size=4), max_size=6), st.data())
 def test_whole_batches_are_read_back_and_torn_ones_passed_over(
     batches: list[list[Record]], data: st.DataObject

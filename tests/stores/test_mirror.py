@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from unplugged import Unplugged, awaited
 
 from holdall.core.address import Address
@@ -760,6 +760,4 @@ TestMirrorModel = MirrorMachine.TestCase
 TestMirrorModel.settings = settings(
     max_examples=100 if "HOLDALL_TEST_LONG" in os.environ else 15,
     stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )

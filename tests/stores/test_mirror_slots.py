@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from unplugged import Unplugged, awaited
 
@@ -399,8 +399,6 @@ OPERATIONS = st.sampled_from(
 )
 @settings(
     max_examples=3000 if "HOLDALL_TEST_LONG" in os.environ else 150,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )
 def test_whoever_is_away_when_the_newest_change_counts(steps: list[tuple[str, list[bool], bool]]) -> None:
     """Every step is by a new client, which reaches some members; after some of them all are reached and compared."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from foreign import OriginalServer, foreign
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from providers import content, opened
 
 from holdall.core.address import Address
@@ -322,9 +322,7 @@ class EncryptedMachine(SharedMachine):
     spread = ENCRYPTED
 
 
-SETTINGS = settings(
-    max_examples=10, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+SETTINGS = settings(max_examples=10, stateful_step_count=30)
 TestSplitModel = SplitMachine.TestCase
 TestSplitModel.settings = SETTINGS
 TestSharesModel = SharesMachine.TestCase

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from foreign import OriginalServer, foreign
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from unplugged import Unplugged, awaited
 
 from holdall.core.address import Address
@@ -246,8 +246,6 @@ TestStripeModel = StripeMachine.TestCase
 TestStripeModel.settings = settings(
     max_examples=100 if "HOLDALL_TEST_LONG" in os.environ else 10,
     stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from folders import files, git
 
 from holdall.errors import ConflictError, NotFoundError, SettingError, UsageError
 from holdall.limits.sync import SYNC_ARRIVAL_DEPTH_MAX
@@ -50,16 +51,6 @@ def write(path: Path, data: str | bytes) -> None:
 
 def root_of(folder: Folder) -> Path:
     return Path(folder.worktree)
-
-
-def files(folder: Folder) -> dict[str, bytes]:
-    root = root_of(folder)
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-def git(folder: Folder, *words: str) -> str:
-    command = ["git", f"--git-dir={folder.git_dir}", *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def push(folder: Folder, other: Folder) -> None:

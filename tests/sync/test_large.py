@@ -16,6 +16,7 @@ from urllib.request import urlopen
 
 import msgspec
 import pytest
+from folders import files, git
 
 from holdall.core.address import Address
 from holdall.stores.opening import open_store
@@ -72,14 +73,13 @@ class Node:
         return self.look()
 
     def files(self) -> dict[str, bytes]:
-        return {str(path.relative_to(self.root)): path.read_bytes() for path in self.root.rglob("*") if path.is_file()}
+        return files(self.folder)
 
     def pointer(self, path: str) -> Pointer | None:
         return parse(self.folder.show(str(self.folder.head()), path))
 
     def git(self, *words: str) -> str:
-        command = ["git", f"--git-dir={self.folder.git_dir}", *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return git(self.folder, *words)
 
 
 async def opened(name: str) -> Store:

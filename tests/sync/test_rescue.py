@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from folders import files, git
 
 from holdall.errors import DamageError, LocalFileError, StoreError
 from holdall.sync.folder import Folder
@@ -26,19 +26,9 @@ WAYS: dict[str, Callable[[Path], object]] = {
 }
 
 
-def git(folder: Folder, *words: str) -> str:
-    command = ["git", f"--git-dir={folder.git_dir}", *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
 def send(folder: Folder, other: Folder) -> None:
     ref = f"refs/sync/{folder.node}/main"
     git(folder, "push", "--quiet", other.git_dir, f"{ref}:{ref}")
-
-
-def files(folder: Folder) -> dict[str, bytes]:
-    root = Path(folder.worktree)
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def objects(folder: Folder) -> set[Path]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from gits import blobs_of, git
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from holdall.core import git_tree
@@ -28,7 +28,6 @@ bounds = times | st.sampled_from([math.inf, -math.inf])
 
 
 @given(batches, st.tuples(bounds, bounds), st.booleans(), st.sampled_from([None, "a", "c"]))
-@settings(deadline=None)
 def test_rows_are_those_of_the_range_in_order(
     tmp_path_factory: pytest.TempPathFactory,
     batches: list[list[tuple[int, str | None]]],

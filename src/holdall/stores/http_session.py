@@ -234,18 +234,21 @@ class _Patience:
         self._taken = 0
 
     def __enter__(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(CLIENT_PATIENCE_SECONDS, self._look)
+        self._wait()
 
     def __exit__(self, kind: object, *_: object) -> None:
         self._timer.cancel()
         if kind is None:
             self._session.waits = False
 
+    def _wait(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(CLIENT_PATIENCE_SECONDS, self._look)
+
     def _look(self) -> None:
         body = self._body
         if body is not None and (body.asks_source or body.pieces_taken != self._taken):
             self._taken = body.pieces_taken
-            self.__enter__()
+            self._wait()
         elif not self._session.waits:
             self._session.waits = True
             host = URL(self._session.base).authority

@@ -17,12 +17,28 @@ from holdall.limits.sync import SYNC_LOCK_SECONDS_MAX, SYNC_STALE_LOCK_SECONDS
 from holdall.stores.locks import take
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _BUSY: Final = b"1"
 _DONE: Final = b"0"
 _POLL_SECONDS: Final = 0.01
 _OTHERS: Final = ("HEAD.lock", "config.lock", "index.lock", "packed-refs.lock", "shallow.lock")
+
+
+def wait_for_turn(take_it: Callable[[], bool]) -> None:
+    """Tries to take a lock until that works.
+
+    Args:
+        take_it: Says whether it did.
+
+    Raises:
+        BusyError: Another process held it for too long.
+    """
+    deadline = time.monotonic() + SYNC_LOCK_SECONDS_MAX
+    while not take_it():
+        if time.monotonic() > deadline:
+            raise BusyError("Another process is working on this folder.")
+        time.sleep(_POLL_SECONDS)
 
 
 @contextmanager
@@ -42,11 +58,7 @@ def locked(git_dir: str, node: str) -> Iterator[None]:
     except OSError as error:
         raise LocalFileError(f"The folder's lock cannot be opened: {error.strerror or error}.") from error
     try:
-        deadline = time.monotonic() + SYNC_LOCK_SECONDS_MAX
-        while not take(fd, 0, wait=False):
-            if time.monotonic() > deadline:
-                raise BusyError("Another process is working on this folder.")
-            time.sleep(_POLL_SECONDS)
+        wait_for_turn(lambda: take(fd, 0, wait=False))
         _clear(git_dir, node, was_cut_short=os.pread(fd, 1, 0) == _BUSY)
         with suppress(OSError):  # on a full disk the first byte has no place; then age decides next time
             os.pwrite(fd, _BUSY, 0)

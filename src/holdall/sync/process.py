@@ -14,14 +14,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from holdall.errors import BusyError, LocalFileError
+from holdall.errors import LocalFileError
 from holdall.limits import CHUNK_BYTES, MIB
-from holdall.limits.sync import (
-    SYNC_LOCK_SECONDS_MAX,
-    SYNC_PROGRAM_SECONDS_MAX,
-    SYNC_PUSH_BYTES_MAX,
-    SYNC_WORDS_BYTES_MAX,
-)
+from holdall.limits.sync import SYNC_PROGRAM_SECONDS_MAX, SYNC_PUSH_BYTES_MAX, SYNC_WORDS_BYTES_MAX
+from holdall.sync.lock import wait_for_turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +32,6 @@ _OUTPUT_BYTES_MAX: Final = 64 * MIB
 _running: Final[set[subprocess.Popen[bytes]]] = set()
 _ending = threading.Event()
 
-_POLL_SECONDS: Final = 0.01
 _BLOCK_BYTES: Final = 512
 """What the shell counts the length of files in."""
 
@@ -286,11 +281,7 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise LocalFileError(f"{path} cannot be opened: {error.strerror}.") from error
     try:
-        deadline = time.monotonic() + SYNC_LOCK_SECONDS_MAX
-        while not _taken(descriptor):
-            if time.monotonic() > deadline:
-                raise BusyError("Another process is working on this folder.")
-            time.sleep(_POLL_SECONDS)
+        wait_for_turn(lambda: _taken(descriptor))
         yield
     finally:
         os.close(descriptor)
